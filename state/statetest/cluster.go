@@ -1,0 +1,216 @@
+package statetest
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver"
+
+	"github.com/holdfast-storage/holdfast/state/embedded"
+)
+
+// Cluster is a real etcd of several members, all of them in this process.
+type Cluster struct {
+	Access
+	members []*Member
+}
+
+// Member is one member of a Cluster.
+type Member struct {
+	cfg embedded.Config
+
+	mu     sync.Mutex
+	server *embedded.Server // nil while it is stopped
+}
+
+// StartCluster starts an etcd of size members, and returns once all of them
+// serve. They are stopped, and their data removed, when the test ends.
+func StartCluster(tb testing.TB, size int, opts ...Option) *Cluster {
+	tb.Helper()
+	c := &Cluster{}
+	tb.Cleanup(func() {
+		if err := c.discard(); err != nil {
+			tb.Error(err)
+		}
+	})
+	var peers, initial []string
+	for range size {
+		peer := loopback(freePort())
+		peers = append(peers, peer)
+		initial = append(initial, memberName(peer)+"=http://"+peer)
+	}
+	token := uuid.NewString()
+	for _, peer := range peers {
+		dir, err := dataFolder()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		cfg := config(dir, append([]Option{asMember(peer, strings.Join(initial, ","), token)}, opts...))
+		cfg.ListenClient = loopback(freePort())
+		c.members = append(c.members, &Member{cfg: cfg})
+		c.endpoints = append(c.endpoints, "http://"+cfg.ListenClient)
+	}
+	if err := c.each(func(m *Member) error { return untilFree(m.run) }); err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+func memberName(peer string) string { return "member-" + peer }
+
+func asMember(peer, initial, token string) Option {
+	return WithTune(func(ec *embed.Config) {
+		ec.Name = memberName(peer)
+		ec.ListenPeerUrls = []url.URL{httpURL(peer)}
+		ec.AdvertisePeerUrls = ec.ListenPeerUrls
+		ec.InitialCluster, ec.InitialClusterToken = initial, token
+		ec.SnapshotCatchUpEntries = etcdserver.DefaultSnapshotCatchUpEntries
+	})
+}
+
+// each calls do for every member at once: none of the first ones is ready
+// before there is a majority of them.
+func (c *Cluster) each(do func(*Member) error) error {
+	errs := make([]error, len(c.members))
+	var all sync.WaitGroup
+	for i, m := range c.members {
+		all.Go(func() { errs[i] = do(m) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (c *Cluster) discard() error {
+	return c.each(func(m *Member) error {
+		return errors.Join(m.stop(kill), os.RemoveAll(m.cfg.Dir))
+	})
+}
+
+// Members is how many members there are, running or not.
+func (c *Cluster) Members() int { return len(c.members) }
+
+// Member returns the i-th member, from 0.
+func (c *Cluster) Member(i int) *Member { return c.members[i] }
+
+// Leader waits until every running member names the same running leader, and
+// returns its index. It needs a majority of running members.
+func (c *Cluster) Leader(tb testing.TB) int {
+	tb.Helper()
+	client, done := c.briefClient(tb)
+	defer done()
+	for deadline := time.Now().Add(requestTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if i := c.agreedLeader(client); i >= 0 {
+			return i
+		}
+	}
+	tb.Fatalf("statetest: no leader that all of %v agree on within %v", c.endpoints, requestTimeout)
+	return -1
+}
+
+// agreedLeader is -1 where there is none.
+func (c *Cluster) agreedLeader(client *clientv3.Client) int {
+	leader, named := -1, make(map[uint64]bool)
+	for i, m := range c.members {
+		if !m.Running() {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		status, err := client.Status(ctx, m.Endpoint())
+		cancel()
+		if err != nil {
+			return -1
+		}
+		named[status.Leader] = true
+		if status.Leader == status.Header.MemberId {
+			leader = i
+		}
+	}
+	if len(named) != 1 {
+		return -1
+	}
+	return leader
+}
+
+// Endpoint is the URL that clients reach the member at.
+func (m *Member) Endpoint() string { return "http://" + m.cfg.ListenClient }
+
+// Proxy puts a new proxy in front of the member's clients, to make faults with.
+func (m *Member) Proxy(tb testing.TB) *Proxy {
+	tb.Helper()
+	return NewProxy(tb, m.Endpoint())
+}
+
+// Running tells whether the member runs.
+func (m *Member) Running() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.server != nil
+}
+
+// Stop stops the member and keeps its data and its addresses. A leader hands
+// over to another member first, where one is up to date.
+func (m *Member) Stop(tb testing.TB) {
+	tb.Helper()
+	if err := m.stop((*embedded.Server).Close); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Kill stops the member as a crash would, as far as the others can see: a
+// leader hands over to nobody, and is missed when the election timeout ends.
+func (m *Member) Kill(tb testing.TB) {
+	tb.Helper()
+	if err := m.stop(kill); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func kill(server *embedded.Server) error {
+	server.Etcd().Server.HardStop()
+	return server.Close()
+}
+
+// Start starts the member again after Stop or Kill, and returns once it serves, which
+// takes a majority of running members.
+func (m *Member) Start(tb testing.TB) {
+	tb.Helper()
+	if m.Running() {
+		return
+	}
+	if err := untilFree(m.run); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func (m *Member) run() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	server, err := embedded.Start(ctx, m.cfg)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.server = server
+	return nil
+}
+
+func (m *Member) stop(end func(*embedded.Server) error) error {
+	m.mu.Lock()
+	server := m.server
+	m.server = nil
+	m.mu.Unlock()
+	if server == nil {
+		return nil
+	}
+	return end(server)
+}

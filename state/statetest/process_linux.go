@@ -1,0 +1,41 @@
+package statetest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// endWithTest has the kernel end the process when the test's own process
+// ends, however it does.
+func endWithTest(command *exec.Cmd) {
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}
+
+// waitFrozen waits until every thread of the process has stopped, or the
+// process is gone. The signal only asks for it.
+func waitFrozen(pid int) {
+	for !frozen(pid) {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func frozen(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, thread := range threads {
+		content, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it ended meanwhile
+		}
+		// "123 (name, which may hold anything) T ...": the state follows the name.
+		end := bytes.LastIndexByte(content, ')')
+		if end < 0 || end+2 >= len(content) || !bytes.ContainsRune([]byte("TtZX"), rune(content[end+2])) {
+			return false
+		}
+	}
+	return true
+}
