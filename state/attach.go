@@ -1,0 +1,207 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// AttachRequest asks for a hold.
+type AttachRequest struct {
+	Volume string
+	Node   string
+	// Mode is Exclusive if empty.
+	Mode Mode
+	// NodeUID is the Node object's UID, where known. With Config.MatchNodeUID a
+	// hold of the same node under another UID is a conflict.
+	NodeUID string
+	// IgnoreGrace attaches although another cluster has just detached the
+	// volume, and deletes its detachments. It leaves a journal entry with Why.
+	IgnoreGrace bool
+	Why         string
+}
+
+// Attach gives a node of the cluster a hold of a volume, in one round trip.
+// Where the node has it already, in the same mode, it answers that hold: the
+// call is idempotent, and stands by the hold anew.
+//
+// It fails with a *ConflictError if the volume is held otherwise, a *GraceError
+// in another cluster's grace period, ErrFrozen, ErrClusterMismatch,
+// ErrUnknownOutcome (call again), ErrNoSpace, ErrUnavailable or ErrInvalid.
+func (c *Cluster) Attach(ctx context.Context, req AttachRequest) (Hold, error) {
+	if req.Mode == "" {
+		req.Mode = Exclusive
+	}
+	if err := errors.Join(ValidateVolume(req.Volume), ValidateNode(req.Node), validateMode(req.Mode),
+		validateText("node UID", req.NodeUID), validateText("why", req.Why)); err != nil {
+		return Hold{}, err
+	}
+	return measured(c.ledger, "attach", func() (Hold, error) {
+		for {
+			op := &attach{c: c, req: req, since: now()}
+			if _, err := c.ledger.do(ctx, c.guard(true), op); err != nil {
+				return Hold{}, c.ledger.explained(ctx, err)
+			}
+			if !op.again {
+				return op.hold, nil
+			}
+			// Our own hold, but not as the common path can put it right: its
+			// attachment is gone, or the UID had to be looked at first.
+			err := c.stand(ctx, op.hold, op.attachment)
+			if !errors.Is(err, errMoved) {
+				return op.hold, err
+			}
+		}
+	})
+}
+
+// attach is the operation behind Attach.
+type attach struct {
+	c     *Cluster
+	req   AttachRequest
+	since time.Time
+
+	hold       Hold
+	again      bool  // the hold was there, and stand has to finish
+	attachment int64 // its ModRevision then, 0 for none
+}
+
+func (o *attach) about() string { return o.req.Volume }
+
+func (o *attach) take(ctx context.Context) (leases, error) {
+	session, err := o.c.sessions.take(ctx)
+	if err != nil || !o.req.IgnoreGrace {
+		return leases{session: session}, err
+	}
+	journal, err := o.c.ledger.retain(ctx)
+	return leases{session: session, journal: journal}, err
+}
+
+// free compares that nothing stands in the way of a new hold: no hold that
+// excludes it, no other cluster's grace, and no end of our own node's hold that
+// is newer than what we knew when we were called.
+func (o *attach) free(r int64) []clientv3.Cmp {
+	k := o.c.ledger.keys
+	v, me := o.req.Volume, o.c.name
+	held := []string{v}
+	if o.req.Mode == Shared {
+		held = append(held, Exclusive.Letter())
+	}
+	ifs := []clientv3.Cmp{
+		emptyRange(k.under(kindHold, held...)),
+		notAfter(k.detachment(v, o.req.Mode, me, o.req.Node), r),
+	}
+	if !o.req.IgnoreGrace {
+		all, allEnd := k.under(kindDetachment, v, Exclusive.Letter())
+		own, ownEnd := k.under(kindDetachment, v, Exclusive.Letter(), me)
+		ifs = append(ifs, emptyRange(all, own), emptyRange(ownEnd, allEnd))
+	}
+	return ifs
+}
+
+func (o *attach) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
+	k := o.c.ledger.keys
+	v, m, me, n := o.req.Volume, o.req.Mode, o.c.name, o.req.Node
+	hold, attachment := k.hold(v, m, me, n), k.attachment(me, n, v)
+	lease := under(a.leases.session)
+	thens = []clientv3.Op{
+		clientv3.OpPut(hold, encode(holdValue{NodeUID: o.req.NodeUID, Epoch: a.epoch, Since: o.since, By: o.c.ledger.cfg.By})),
+		clientv3.OpPut(attachment, encode(attachmentValue{Mode: m, NodeUID: o.req.NodeUID, Epoch: a.epoch, Since: o.since}), lease),
+	}
+	if o.req.IgnoreGrace {
+		thens = append(thens, o.force(a)...)
+	}
+	look := k.reading(v)
+	if o.c.ledger.cfg.MatchNodeUID {
+		// The UID decides, and only the caller can compare it: stand follows.
+		return o.free(a.r), thens, append(look, clientv3.OpGet(attachment))
+	}
+	// Our own hold and attachment are there: putting the attachment again makes
+	// a removal that was judged before fail.
+	mine := clientv3.OpTxn(
+		[]clientv3.Cmp{exists(hold), exists(attachment)},
+		[]clientv3.Op{clientv3.OpPut(attachment, "", clientv3.WithIgnoreValue(), lease), clientv3.OpGet(hold)},
+		append(look, clientv3.OpGet(attachment)),
+	)
+	return o.free(a.r), thens, []clientv3.Op{mine}
+}
+
+// force deletes the grace of the other clusters and says so in the journal.
+func (o *attach) force(a attempt) []clientv3.Op {
+	k := o.c.ledger.keys
+	all, allEnd := k.under(kindDetachment, o.req.Volume, Exclusive.Letter())
+	own, ownEnd := k.under(kindDetachment, o.req.Volume, Exclusive.Letter(), o.c.name)
+	entry := entryValue{
+		At: o.since, Action: ActionForced, Volume: o.req.Volume, Node: o.req.Node, Mode: o.req.Mode,
+		Reason: "attached within another cluster's grace", By: o.c.ledger.cfg.By, Why: o.req.Why,
+	}
+	return []clientv3.Op{
+		clientv3.OpDelete(all, clientv3.WithRange(own)),
+		clientv3.OpDelete(ownEnd, clientv3.WithRange(allEnd)),
+		clientv3.OpPut(k.journal(o.c.name, newID()), encode(entry), under(a.leases.journal)),
+	}
+}
+
+func (o *attach) settle(a attempt, answer *pb.TxnResponse) error {
+	if answer.Succeeded {
+		o.hold = Hold{
+			Volume: o.req.Volume, Cluster: o.c.name, Node: o.req.Node, Mode: o.req.Mode, NodeUID: o.req.NodeUID,
+			Since: o.since, By: o.c.ledger.cfg.By, Token: NewToken(a.epoch, a.revision), Revision: a.revision,
+		}
+		return nil
+	}
+	k := o.c.ledger.keys
+	responses := answer.Responses
+	if !o.c.ledger.cfg.MatchNodeUID {
+		mine := answer.Responses[0].GetResponseTxn()
+		responses = mine.Responses
+		if mine.Succeeded {
+			kv := responses[1].GetResponseRange().Kvs[0]
+			o.hold = toHold(key{kind: kindHold, volume: o.req.Volume, mode: o.req.Mode, cluster: o.c.name, node: o.req.Node}, kv)
+			return nil
+		}
+	}
+	v := k.volume(o.req.Volume, a.revision, responses)
+	return o.refuse(v, responses[len(responses)-1].GetResponseRange())
+}
+
+// refuse says what stood in the way, or finds our own hold.
+func (o *attach) refuse(v *Volume, attachment *pb.RangeResponse) error {
+	var others []Hold
+	for _, h := range v.Holds {
+		if h.Cluster == o.c.name && h.Node == o.req.Node && h.Mode == o.req.Mode {
+			if o.c.ledger.cfg.MatchNodeUID && h.NodeUID != o.req.NodeUID {
+				return &ConflictError{Volume: v.Name, Holders: []Hold{h}, Revision: v.Revision,
+					Detail: "the node is held under UID " + orNone(h.NodeUID) + ", and the attach names " + orNone(o.req.NodeUID)}
+			}
+			o.hold, o.again = h, true
+			if len(attachment.Kvs) == 1 {
+				o.attachment = attachment.Kvs[0].ModRevision
+			}
+			return nil
+		}
+		if o.req.Mode == Exclusive || h.Mode == Exclusive {
+			others = append(others, h)
+		}
+	}
+	if len(others) > 0 || len(v.unknown) > 0 && o.req.Mode == Exclusive {
+		return v.conflict(others)
+	}
+	if foreign := v.foreignGraces(o.c.name); len(foreign) > 0 && !o.req.IgnoreGrace {
+		return &GraceError{Volume: v.Name, Detachments: foreign, Revision: v.Revision}
+	}
+	return errPast
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return s
+}
+
+func newID() string { return uuid.Must(uuid.NewV7()).String() }

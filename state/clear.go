@@ -1,0 +1,62 @@
+package state
+
+import (
+	"context"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Clear ends a grace before its time, because the handoff is complete: it
+// deletes the detachment, if nobody has put it again since it was read.
+// ErrNotFound if it is gone, ErrConflict if it is another.
+//
+// A detachment also keeps a late or resent attach of its own node from
+// bringing the hold back. Clear gives that up; docs/adr tells what remains.
+func (c *Cluster) Clear(ctx context.Context, d Detachment) error {
+	if d.Cluster != c.name {
+		return invalid("cluster", d.Cluster, fmt.Sprintf("%q, whose process this is", c.name))
+	}
+	_, err := measured(c.ledger, "clear", func() (struct{}, error) {
+		k := c.ledger.keys.detachment(d.Volume, d.Mode, d.Cluster, d.Node)
+		op := &simple{
+			subject: d.Volume,
+			ifs:     []clientv3.Cmp{unchanged(k, d.ModRevision)},
+			thens:   func(attempt) []clientv3.Op { return []clientv3.Op{clientv3.OpDelete(k)} },
+			look:    k,
+			found: func(kv *mvccpb.KeyValue) error {
+				if kv == nil {
+					return fmt.Errorf("%w: volume %q has no detachment of %s", ErrNotFound, d.Volume, Place{d.Cluster, d.Node})
+				}
+				return fmt.Errorf("%w: volume %q was detached from %s again, at revision %d", ErrConflict, d.Volume, Place{d.Cluster, d.Node}, kv.ModRevision)
+			},
+		}
+		_, err := c.ledger.do(ctx, c.guard(false), op)
+		return struct{}{}, err
+	})
+	return err
+}
+
+// ClearVolume clears every detachment that this cluster has of a volume, and
+// returns how many. ErrNotFound if there is none.
+func (c *Cluster) ClearVolume(ctx context.Context, volume string) (int, error) {
+	v, err := c.ledger.Volume(ctx, volume)
+	if err != nil {
+		return 0, err
+	}
+	cleared := 0
+	for _, d := range v.Detachments {
+		if d.Cluster != c.name {
+			continue
+		}
+		if err := c.Clear(ctx, d); err != nil {
+			return cleared, err
+		}
+		cleared++
+	}
+	if cleared == 0 {
+		return 0, fmt.Errorf("%w: volume %q has no detachment of cluster %s", ErrNotFound, volume, c.name)
+	}
+	return cleared, nil
+}

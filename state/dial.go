@@ -1,0 +1,155 @@
+package state
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-semver/semver"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/holdfast-storage/holdfast/state/internal/zaplog"
+)
+
+const (
+	// maxLeaseTTL is the longest TTL that etcd grants.
+	maxLeaseTTL = 9_000_000_000 * time.Second
+	// smallQuota: below etcd's own default an operator has probably not meant it.
+	smallQuota = 2 << 30
+	// manyRevisions without one compaction mean that nobody compacts.
+	manyRevisions = 10_000
+)
+
+// oldest are the first releases without the faults that docs/design.md names:
+// bypassed RBAC, stale linearizable reads, lost watch events.
+var oldest = map[string]semver.Version{
+	"3.5": {Major: 3, Minor: 5, Patch: 33},
+	"3.6": {Major: 3, Minor: 6, Patch: 14},
+	"3.7": {Major: 3, Minor: 7, Patch: 1},
+}
+
+func dial(ctx context.Context, cfg Config) (*clientv3.Client, error) {
+	tlsConfig, err := loadTLS(cfg)
+	if err != nil {
+		return nil, err
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:            cfg.Endpoints,
+		TLS:                  tlsConfig,
+		Username:             cfg.Username,
+		Password:             cfg.Password,
+		DialTimeout:          cfg.DialTimeout,
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 5 * time.Second,
+		// A request that fails is reported by whoever sent it, not by the client too.
+		Logger: zaplog.New(cfg.Logger.Handler(), zapcore.WarnLevel, zaplog.Without("retrying of unary invoker failed")),
+		// The default would send a write again that was already applied.
+		MaxUnaryRetries: 1,
+	})
+	if err != nil {
+		return nil, explain(cfg, err)
+	}
+	return client, nil
+}
+
+func loadTLS(cfg Config) (*tls.Config, error) {
+	if cfg.CACertFile == "" && cfg.CertFile == "" {
+		return nil, nil
+	}
+	info := transport.TLSInfo{TrustedCAFile: cfg.CACertFile, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile}
+	out, err := info.ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("%w TLS files (CA %q, certificate %q, key %q): %w", ErrInvalid, cfg.CACertFile, cfg.CertFile, cfg.KeyFile, err)
+	}
+	return out, nil
+}
+
+// explain makes the first error that etcd's client meets one that says what to look at.
+func explain(cfg Config, err error) error {
+	f, mapped := classify(err)
+	where := strings.Join(cfg.Endpoints, ",")
+	if f == refused {
+		return fmt.Errorf("opening etcd at %s as user %q: %w", where, cfg.Username, mapped)
+	}
+	return fmt.Errorf("%w at %s (endpoints, TLS files and network): %w", ErrUnavailable, where, err)
+}
+
+// probe makes the first contact, and looks at what an operator should know of.
+func (l *Ledger) probe(ctx context.Context) error {
+	resp, err := l.client.Get(ctx, l.keys.ledger(), clientv3.WithKeysOnly())
+	if err != nil {
+		return explain(l.cfg, err)
+	}
+	if err := l.observe(resp.Header, 0); err != nil {
+		return err
+	}
+	for _, endpoint := range l.client.Endpoints() {
+		status, err := l.client.Status(ctx, endpoint)
+		if err != nil {
+			l.warn("etcd member %s does not say its status: %v", endpoint, err)
+			continue
+		}
+		l.judge(endpoint, status)
+	}
+	if resp.Header.Revision > manyRevisions {
+		if _, err := l.client.Get(ctx, l.keys.ledger(), clientv3.WithRev(1), clientv3.WithCountOnly()); err == nil {
+			l.warn("etcd has %d revisions and was never compacted: set --auto-compaction-retention on it", resp.Header.Revision)
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) judge(endpoint string, status *clientv3.StatusResponse) {
+	if v, err := semver.NewVersion(status.Version); err == nil {
+		first, known := oldest[fmt.Sprintf("%d.%d", v.Major, v.Minor)]
+		if v.LessThan(oldest["3.5"]) || known && v.LessThan(first) {
+			l.warn("etcd member %s is version %s, with known faults that matter here: use at least 3.5.33, 3.6.14 or 3.7.1", endpoint, v)
+		}
+	}
+	switch {
+	case status.DbSizeQuota > 0 && status.DbSizeQuota < smallQuota:
+		l.warn("etcd member %s has a quota of %d MiB: set --quota-backend-bytes on it, at least %d MiB", endpoint, status.DbSizeQuota>>20, smallQuota>>20)
+	case status.DbSizeQuota > 0 && status.DbSize > status.DbSizeQuota/5*4:
+		l.warn("etcd member %s has used %d%% of its quota: compact and defragment it", endpoint, status.DbSize*100/status.DbSizeQuota)
+	}
+	if len(status.Errors) > 0 {
+		l.warn("etcd member %s reports: %s", endpoint, strings.Join(status.Errors, "; "))
+	}
+}
+
+func (l *Ledger) warn(format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
+	l.warnings = append(l.warnings, line)
+	l.log.Warn(line)
+}
+
+// findFloor asks etcd for a lease shorter than any it grants: the answer says
+// what its shortest is.
+func (l *Ledger) findFloor(ctx context.Context) error {
+	var granted *clientv3.LeaseGrantResponse
+	err := l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
+		resp, err := l.client.Grant(ctx, 1)
+		if err != nil {
+			return nil, err
+		}
+		granted = resp
+		return resp.ResponseHeader, nil
+	})
+	if errors.Is(err, ErrNoSpace) {
+		l.warn("etcd is out of space: its smallest lease TTL is not known, and nothing can be attached or detached")
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("granting a lease: %w", err)
+	}
+	l.floor = time.Duration(granted.TTL) * time.Second
+	// Left to itself it ends within the floor; revoking only tidies.
+	_, _ = l.client.Revoke(ctx, granted.ID)
+	return nil
+}

@@ -1,0 +1,158 @@
+package state
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+var rewriteGolden = flag.Bool("rewrite", false, "rewrite the golden files of the tests that have some")
+
+// The key layout and the records are a stable format: clusters of different
+// versions share one etcd. A change of this file needs a new version segment.
+func TestGolden_KeysAndRecords(t *testing.T) {
+	k := newKeys("/holdfast/")
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
+	var b strings.Builder
+	record := func(key string, value any) { fmt.Fprintf(&b, "%s\n  %s\n", key, encode(value)) }
+	record(k.ledger(), ledgerValue{UUID: "u", Format: 1, Driver: "csi.example.com", Epoch: 2, Created: at,
+		Frozen: &Freeze{By: "op", Why: "restored", Since: at}})
+	record(k.ledger(), ledgerValue{UUID: "u", Format: 1, Created: at})
+	record(k.cluster("prod-a"), clusterValue{UID: "uid", Since: at, By: "host"})
+	record(k.pause("prod-a"), pauseValue{By: "op", Why: "why", Since: at, Until: at.Add(time.Hour)})
+	record(k.hold("pvc-1", Exclusive, "prod-a", "node-1"), holdValue{NodeUID: "nu", Epoch: 2, Since: at, By: "host"})
+	record(k.hold("../a b/ü%2F", Shared, "prod-a", "node-1.example.com"), holdValue{Since: at})
+	record(k.attachment("prod-a", "node-1", "pvc-1"), attachmentValue{Mode: Exclusive, NodeUID: "nu", Epoch: 2, Since: at, Token: 7})
+	record(k.detachment("pvc-1", Exclusive, "prod-a", "node-1"),
+		detachmentValue{At: at, GraceMS: 30000, Reason: "detached", By: "host", Token: 7})
+	record(k.migration("pvc-1"), migrationValue{ID: "id", Source: Place{"prod-a", "node-1"}, Target: Place{"prod-b", "node-2"},
+		SourceToken: 7, Epoch: 2, Since: at, Deadline: at.Add(time.Minute), By: "host"})
+	record(k.departure("prod-a", "node-1"), departureValue{Reason: NodeGone, UID: "nu", Since: at, By: "host"})
+	record(k.quarantine("prod-a", "node-1"), quarantineValue{Until: at})
+	record(k.journal("prod-a", "0190-id"), entryValue{At: at, Action: ActionRemoved, Volume: "pvc-1", Node: "node-1", Mode: Exclusive,
+		Token: 7, Reason: "NodeGone", By: "host", Why: "why", Evidence: &Evidence{AttachmentRevision: 1, DepartureRevision: 2,
+			LeaderRevision: 3, NodeUID: "nu", LiveCheckedAt: at, Fenced: true}})
+	record(k.journal(ledgerCluster, "0190-id"), entryValue{At: at, Action: ActionFrozen})
+	fmt.Fprintln(&b, k.election("prod-a")+"/694d7e1b2c3a4f05")
+
+	golden := filepath.Join("testdata", "layout.golden")
+	if *rewriteGolden {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), b.String()); diff != "" {
+		t.Errorf("the stable format has changed (-want +got):\n%s", diff)
+	}
+}
+
+func TestKeys_ParseWhatTheyBuild(t *testing.T) {
+	k := newKeys("/x")
+	for raw, want := range map[string]key{
+		k.ledger():                             {kind: kindLedger},
+		k.cluster("a"):                         {kind: kindCluster, cluster: "a"},
+		k.pause("a"):                           {kind: kindPause, cluster: "a"},
+		k.hold("v/1", Shared, "a", "n"):        {kind: kindHold, volume: "v/1", mode: Shared, cluster: "a", node: "n"},
+		k.attachment("a", "n", "v%"):           {kind: kindAttachment, volume: "v%", cluster: "a", node: "n"},
+		k.detachment("v", Exclusive, "a", "n"): {kind: kindDetachment, volume: "v", mode: Exclusive, cluster: "a", node: "n"},
+		k.migration("v"):                       {kind: kindMigration, volume: "v"},
+		k.departure("a", "n"):                  {kind: kindDeparture, cluster: "a", node: "n"},
+		k.quarantine("a", "n"):                 {kind: kindQuarantine, cluster: "a", node: "n"},
+		k.journal("a", "id"):                   {kind: kindJournal, cluster: "a", id: "id"},
+	} {
+		if got, ok := k.parse(raw); !ok || got != want {
+			t.Errorf("%s parses as %+v, %v; want %+v", raw, got, ok, want)
+		}
+	}
+	for _, raw := range []string{
+		"/x/v2/ledger", "/x/v1/ledger/", "/x/v1/holds/v/x/a", "/x/v1/holds/v/q/a/n", "/x/v1/holds//x/a/n", "/x/v1/unknown",
+		"/x/v1/pauses/a/b", "/x/v1/migrations/a%2f", "/x/v1/migrations/%41", "/x/v1/migrations/a%2", "/x/v1/migrations/a b", "/y/v1/ledger", "",
+	} {
+		if got, ok := k.parse(raw); ok {
+			t.Errorf("%q parses as %+v", raw, got)
+		}
+	}
+}
+
+// A part has exactly one escaped form, and comes back from it.
+func FuzzEscape(f *testing.F) {
+	for _, s := range []string{"pvc-1", "../../x", "a\x00b", "%2F", "%", "ü", "\xff\xfe", "line\nbreak", " "} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, part string) {
+		if part != "" {
+			var b strings.Builder
+			escape(&b, part)
+			if got, ok := unescape(b.String()); !ok || got != part {
+				t.Fatalf("%q is escaped as %q and comes back as %q, %v", part, b.String(), got, ok)
+			}
+		}
+		if got, ok := unescape(part); ok {
+			var b strings.Builder
+			escape(&b, got)
+			if b.String() != part {
+				t.Fatalf("%q and %q both mean %q", part, b.String(), got)
+			}
+		}
+	})
+}
+
+// Whatever stands in etcd decodes to a record with its names, or is Broken.
+func FuzzDecode(f *testing.F) {
+	for _, v := range []string{"", "{}", "null", "[]", `{"mode":"exclusive"}`, `{"mode":7}`, `{"epoch":-1}`, `{"at":"yesterday"}`, `{"frozen":{}}`} {
+		for _, k := range []string{"holds/v/x/a/n", "attachments/a/n/v", "detachments/v/s/a/n", "ledger", "journal/a/i", "migrations/v"} {
+			f.Add("/p/v1/"+k, []byte(v))
+		}
+	}
+	k := newKeys("/p/")
+	f.Fuzz(func(t *testing.T, raw string, value []byte) {
+		parsed, ok := k.parse(raw)
+		if !ok {
+			return
+		}
+		record, broken := decodeAny(parsed, &mvccpb.KeyValue{Key: []byte(raw), Value: value, CreateRevision: 3, ModRevision: 4})
+		if at, is := record.(Attachment); is && broken == nil && validateMode(at.Mode) != nil {
+			t.Fatalf("an attachment of mode %q", at.Mode)
+		}
+		if h, is := record.(Hold); is && h.Volume != parsed.volume {
+			t.Fatalf("%s decodes to a hold of %q", raw, h.Volume)
+		}
+	})
+}
+
+func TestValidate(t *testing.T) {
+	for v, ok := range map[string]bool{
+		"v": true, strings.Repeat("v", 256): true, "a/b c\n": true, "": false, strings.Repeat("v", 257): false, "\xff": false,
+	} {
+		if err := ValidateVolume(v); (err == nil) != ok {
+			t.Errorf("volume %q: %v", v, err)
+		}
+	}
+	for c, ok := range map[string]bool{
+		"a": true, "a-b": true, "0": true, strings.Repeat("c", 63): true,
+		"": false, "-a": false, "a-": false, "A": false, "a.b": false, "_": false, strings.Repeat("c", 64): false,
+	} {
+		if err := ValidateCluster(c); (err == nil) != ok {
+			t.Errorf("cluster %q: %v", c, err)
+		}
+	}
+	for n, ok := range map[string]bool{
+		"node-1": true, "node-1.example.com": true, strings.Repeat("n", 63) + "." + strings.Repeat("n", 63): true,
+		"": false, "Node": false, "a..b": false, ".a": false, "a/b": false, strings.Repeat("n.", 127): false,
+	} {
+		if err := ValidateNode(n); (err == nil) != ok {
+			t.Errorf("node %q: %v", n, err)
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// leaseRecords bounds the records of one lease. One lease a record halves
+	// throughput and makes 100,000 ends up to 100 s late; thousands a lease
+	// stall etcd when it revokes them (5,000 keys: up to 773 ms; docs/design.md, section 9).
+	leaseRecords = 64
+	// waitBudget is what a wait's lease has beyond the wait itself: a record
+	// that is answered within it, counted from before the grant, has its whole
+	// wait before it. The lease is handed out in the budget's first half.
+	waitBudget = time.Second
+	// maxBudgetDoublings bounds how far a slow etcd stretches the budget.
+	maxBudgetDoublings = 6
+)
+
+// slot is a place for one record on a lease.
+type slot struct {
+	id LeaseID
+	// whole is when an answer is too late for a wait's record to have its whole
+	// wait before it. Zero for a session's.
+	whole time.Time
+}
+
+// late says that the wait of a record put on this slot may be cut short if its
+// answer arrives now.
+func (s slot) late() bool { return !s.whole.IsZero() && time.Now().After(s.whole) }
+
+// leases are what an operation's records go under: one for what it is about, one
+// for the attachment that comes with it, and one for its journal entry. Zero
+// where there is none.
+type leases struct{ main, session, journal slot }
+
+// under is the option of a put on a slot; a zero slot is no lease.
+func under(s slot) clientv3.OpOption { return clientv3.WithLease(clientv3.LeaseID(s.id)) }
+
+// pool hands out the slots of one lease after another. Its mutex is held while
+// a lease is granted, so that callers at the same time share it.
+type pool struct {
+	mu    sync.Mutex
+	lease LeaseID
+	used  int
+	// fresh is until when the lease may be handed out without asking etcd.
+	fresh time.Time
+	whole time.Time
+}
+
+// drop forgets a lease that etcd no longer knows.
+func (p *pool) drop(id LeaseID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lease == id {
+		p.lease = 0
+	}
+}
+
+// sessionPool hands out leases for the attachments of one cluster.
+type sessionPool struct {
+	pool
+	ledger *Ledger
+}
+
+// take returns a slot of a lease with at least a third of the session TTL
+// before it. It keeps nothing alive: that is for the cluster's keeper.
+func (p *sessionPool) take(ctx context.Context) (slot, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lease != 0 && p.used < leaseRecords && time.Now().After(p.fresh) {
+		p.look(ctx)
+	}
+	if p.lease == 0 || p.used >= leaseRecords {
+		begun := time.Now()
+		id, err := p.ledger.grant(ctx, p.ledger.cfg.AttachmentTTL)
+		if err != nil {
+			return slot{}, err
+		}
+		p.lease, p.used = id, 0
+		p.fresh = begun.Add(p.ledger.cfg.AttachmentTTL * 2 / 3)
+	}
+	p.used++
+	return slot{id: p.lease}, nil
+}
+
+// look asks whether a keeper has kept the lease alive, and forgets it if not.
+func (p *sessionPool) look(ctx context.Context) {
+	third := p.ledger.cfg.AttachmentTTL / 3
+	asked := time.Now()
+	left, err := p.ledger.TimeLeft(ctx, p.lease)
+	if err != nil || left <= third {
+		p.lease = 0
+		return
+	}
+	p.fresh = asked.Add(left - third)
+}
+
+// waitPool hands out leases for waits: one pool a length of wait.
+type waitPool struct {
+	ledger *Ledger
+	mu     sync.Mutex
+	pools  map[waitKey]*pool
+}
+
+// waitKey tells pools apart. The budget is part of it, so that one slow caller
+// does not make everyone's waits longer.
+type waitKey struct {
+	wait      time.Duration
+	doublings int
+}
+
+// maxWaitPools bounds the pools: callers may choose a grace of their own each.
+const maxWaitPools = 256
+
+func newWaitPool(l *Ledger) *waitPool {
+	return &waitPool{ledger: l, pools: map[waitKey]*pool{}}
+}
+
+// take returns a slot whose lease lasts for at least wait from any moment at
+// which slot.late is still false. tries is how often an answer came too late
+// before: each doubles the budget.
+func (w *waitPool) take(ctx context.Context, wait time.Duration, tries int) (slot, error) {
+	k := waitKey{wait: wait, doublings: min(tries, maxBudgetDoublings)}
+	budget := waitBudget << k.doublings
+	p := w.pool(k)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lease == 0 || p.used >= leaseRecords || time.Now().After(p.fresh) {
+		begun := time.Now()
+		id, err := w.ledger.grant(ctx, wait+budget)
+		if err != nil {
+			return slot{}, err
+		}
+		p.lease, p.used = id, 0
+		p.fresh, p.whole = begun.Add(budget/2), begun.Add(budget)
+	}
+	p.used++
+	return slot{id: p.lease, whole: p.whole}, nil
+}
+
+// retain takes a slot for a journal entry.
+func (l *Ledger) retain(ctx context.Context) (slot, error) {
+	return l.waits.take(ctx, l.cfg.JournalRetention, 0)
+}
+
+func (w *waitPool) pool(k waitKey) *pool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.pools[k]
+	if p == nil {
+		if len(w.pools) >= maxWaitPools {
+			clear(w.pools)
+		}
+		p = &pool{}
+		w.pools[k] = p
+	}
+	return p
+}
+
+// drop forgets a lease that etcd no longer knows.
+func (w *waitPool) drop(id LeaseID) {
+	w.mu.Lock()
+	pools := make([]*pool, 0, len(w.pools))
+	for _, p := range w.pools {
+		pools = append(pools, p)
+	}
+	w.mu.Unlock()
+	for _, p := range pools {
+		p.drop(id)
+	}
+}
+
+// grant asks etcd for a lease of at least ttl.
+func (l *Ledger) grant(ctx context.Context, ttl time.Duration) (LeaseID, error) {
+	seconds := int64((ttl + time.Second - 1) / time.Second)
+	var id clientv3.LeaseID
+	err := l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
+		resp, err := l.client.Grant(ctx, seconds)
+		if err != nil {
+			return nil, err
+		}
+		id = resp.ID
+		return resp.ResponseHeader, nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("granting a lease of %d s: %w", seconds, err)
+	}
+	l.metrics.leaseGranted()
+	return LeaseID(id), nil
+}
+
+// TimeLeft is what etcd says is left of a lease, in whole seconds, and 0 when
+// there is none. A leader change of etcd makes it longer, never shorter.
+func (l *Ledger) TimeLeft(ctx context.Context, id LeaseID) (time.Duration, error) {
+	if id == 0 {
+		return 0, nil
+	}
+	var left int64
+	err := l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
+		resp, err := l.client.TimeToLive(ctx, clientv3.LeaseID(id))
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			left = 0
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		left = resp.TTL
+		// No header check: a lease's answer may come from a member that lags.
+		return nil, nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("reading lease %s: %w", id, err)
+	}
+	return time.Duration(max(left, 0)) * time.Second, nil
+}

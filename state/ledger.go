@@ -1,0 +1,187 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// format is the version of the record format, beside the key layout's.
+const format = 1
+
+// Ledger is one open ledger. It is safe for concurrent use. Close it when no
+// longer needed; what it wrote stays as it is.
+type Ledger struct {
+	cfg     Config
+	keys    keys
+	client  *clientv3.Client
+	log     *slog.Logger
+	metrics *metrics
+	writer  *writer
+	waits   *waitPool
+
+	etcdID   atomic.Uint64
+	seen     atomic.Int64 // the last revision seen: R of section 4
+	halting  atomic.Pointer[error]
+	record   atomic.Pointer[LedgerRecord]
+	floor    time.Duration
+	warnings []string
+	// background are goroutines that end with the client at the latest.
+	background sync.WaitGroup
+}
+
+// Open reaches etcd and reads the ledger's record, or makes it where there is
+// none. It fails with ErrUnavailable, ErrPermission or ErrInvalid, saying which
+// setting to look at, within Config.DialTimeout or ctx's end.
+func Open(ctx context.Context, cfg Config) (*Ledger, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
+	defer cancel()
+	client, err := dial(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	l := &Ledger{cfg: cfg, keys: newKeys(cfg.Prefix), client: client, log: cfg.Logger}
+	l.metrics = newMetrics(cfg.Registerer)
+	l.writer = newWriter(l)
+	l.waits = newWaitPool(l)
+	if err := l.start(ctx); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func (l *Ledger) start(ctx context.Context) error {
+	if err := l.probe(ctx); err != nil {
+		return err
+	}
+	if !l.cfg.ReadOnly {
+		if err := l.findFloor(ctx); err != nil {
+			return err
+		}
+		if err := l.cfg.validateFloor(l.floor); err != nil {
+			return err
+		}
+	}
+	rec, err := l.Record(ctx)
+	if errors.Is(err, ErrNotFound) && !l.cfg.ReadOnly {
+		rec, err = l.create(ctx)
+	}
+	if err != nil {
+		if errors.Is(err, ErrNotFound) && l.cfg.ReadOnly {
+			return fmt.Errorf("%w: no ledger below prefix %q; a controller's or an attach's first start makes it", ErrNotFound, l.cfg.Prefix)
+		}
+		return err
+	}
+	if l.cfg.Driver != "" && rec.Driver != "" && rec.Driver != l.cfg.Driver {
+		return invalid("driver", l.cfg.Driver, fmt.Sprintf("%q, whose volumes the ledger below %q covers", rec.Driver, l.cfg.Prefix))
+	}
+	return nil
+}
+
+// create puts the ledger's record, unless another process was faster.
+func (l *Ledger) create(ctx context.Context) (LedgerRecord, error) {
+	value := encode(ledgerValue{UUID: uuid.NewString(), Format: format, Driver: l.cfg.Driver, Created: now()})
+	key := l.keys.ledger()
+	err := l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
+		// Sent again after a lost answer it finds its own record, or another's: both are the ledger.
+		resp, err := l.client.Txn(ctx).
+			If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
+			Then(clientv3.OpPut(key, value)).Commit()
+		if err != nil {
+			return nil, err
+		}
+		return resp.Header, nil
+	})
+	if err != nil {
+		return LedgerRecord{}, fmt.Errorf("making the ledger's record %q: %w", key, err)
+	}
+	return l.Record(ctx)
+}
+
+// Record reads the ledger's own record. ErrNotFound if there is none.
+func (l *Ledger) Record(ctx context.Context) (LedgerRecord, error) {
+	resp, err := l.read(ctx, clientv3.OpGet(l.keys.ledger()))
+	if err != nil {
+		return LedgerRecord{}, err
+	}
+	kvs := resp.Responses[0].GetResponseRange().Kvs
+	if len(kvs) == 0 {
+		return LedgerRecord{}, fmt.Errorf("%w: the ledger's record %q", ErrNotFound, l.keys.ledger())
+	}
+	rec := toLedger(kvs[0])
+	if err := l.accept(rec); err != nil {
+		return LedgerRecord{}, err
+	}
+	return rec, nil
+}
+
+// accept takes a record of the ledger as the one that requests compare.
+func (l *Ledger) accept(rec LedgerRecord) error {
+	if rec.Broken != nil {
+		return rec.Broken
+	}
+	if rec.Format > format {
+		return fmt.Errorf("%w format %d of the ledger: expected at most %d; this holdfast is too old for it", ErrInvalid, rec.Format, format)
+	}
+	if old := l.record.Load(); old != nil && old.UUID != rec.UUID {
+		return l.halt(fmt.Errorf("%w: the ledger's UUID is %s and was %s", ErrRestored, rec.UUID, old.UUID))
+	}
+	l.record.Store(&rec)
+	return nil
+}
+
+// Close ends the connection and what is still under way, and returns once all
+// of the ledger's goroutines have.
+func (l *Ledger) Close() error {
+	l.writer.close()
+	l.metrics.close()
+	err := l.client.Close()
+	l.background.Wait()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("closing etcd's client: %w", err)
+	}
+	return nil
+}
+
+// Config is the configuration that the ledger was opened with, defaults filled
+// in and without the password.
+func (l *Ledger) Config() Config {
+	c := l.cfg
+	c.Password = ""
+	return c
+}
+
+// Warnings says, a line each, what about this etcd an operator should change.
+func (l *Ledger) Warnings() []string { return l.warnings }
+
+// ServerTTLFloor is this etcd's smallest lease TTL, or 0 if opened read-only.
+func (l *Ledger) ServerTTLFloor() time.Duration { return l.floor }
+
+// Revision is etcd's current revision, read past every member that lags.
+func (l *Ledger) Revision(ctx context.Context) (int64, error) {
+	resp, err := l.read(ctx, clientv3.OpGet(l.keys.ledger(), clientv3.WithKeysOnly()))
+	if err != nil {
+		return 0, err
+	}
+	return resp.Header.Revision, nil
+}
+
+// writable refuses a write that this process must not send.
+func (l *Ledger) writable() error {
+	if l.cfg.ReadOnly {
+		return ErrReadOnly
+	}
+	return l.halted()
+}

@@ -1,0 +1,77 @@
+package state
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// waitPut is a record whose lease is a wait.
+type waitPut struct {
+	// about is the operation's that put it.
+	about      string
+	key, value string
+	wait       time.Duration
+}
+
+// begun tells how the record of a wait was put: at which revision, and whether
+// its lease may end before the wait does.
+type begun struct {
+	revision int64
+	short    bool
+}
+
+// begin is the begun of a record that the attempt has just put.
+func begin(a attempt) begun { return begun{revision: a.revision, short: a.leases.main.late()} }
+
+// resumed is the begun of a record that was found, put by an earlier send whose
+// answer was lost: how late it was put, nobody knows.
+func resumed(modRevision int64) begun { return begun{revision: modRevision, short: true} }
+
+// wholeWait makes sure that a wait which was just begun is not cut short: where
+// the answer came too late for its lease, the record is put again on a fresh
+// one, as long as nobody has changed it. Call it before reporting the wait.
+func (l *Ledger) wholeWait(ctx context.Context, g guard, b begun, put waitPut) error {
+	for tries := 1; b.short; tries++ {
+		op := &renew{ledger: l, put: put, revision: b.revision, tries: tries}
+		a, err := l.do(ctx, g, op)
+		if err != nil {
+			return fmt.Errorf("%q is put, but its wait of %s may end early: %w", put.key, put.wait, err)
+		}
+		if !op.held {
+			return nil
+		}
+		b = begin(a)
+	}
+	return nil
+}
+
+// renew puts a wait's record again on a fresh lease.
+type renew struct {
+	ledger   *Ledger
+	put      waitPut
+	revision int64
+	tries    int
+
+	held bool
+}
+
+func (o *renew) about() string { return o.put.about }
+
+func (o *renew) take(ctx context.Context) (leases, error) {
+	main, err := o.ledger.waits.take(ctx, o.put.wait, o.tries)
+	return leases{main: main}, err
+}
+
+func (o *renew) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
+	return []clientv3.Cmp{unchanged(o.put.key, o.revision)},
+		[]clientv3.Op{clientv3.OpPut(o.put.key, o.put.value, under(a.leases.main))}, nil
+}
+
+func (o *renew) settle(_ attempt, answer *pb.TxnResponse) error {
+	o.held = answer.Succeeded
+	return nil
+}

@@ -1,0 +1,326 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Scope is a range of records to watch.
+type Scope struct {
+	kind       kind
+	begin, end func(keys) string
+	previous   bool // a delete's event carries the record that it deleted
+}
+
+func rangeScope(kd kind, previous bool, parts ...string) Scope {
+	return Scope{
+		kind:     kd,
+		begin:    func(k keys) string { b, _ := k.under(kd, parts...); return b },
+		end:      func(k keys) string { _, e := k.under(kd, parts...); return e },
+		previous: previous,
+	}
+}
+
+func keyScope(kd kind, at func(keys) string) Scope {
+	return Scope{kind: kd, begin: at, end: func(k keys) string { return after(at(k)) }, previous: true}
+}
+
+// ScopeAttachments are the attachments of a cluster. Deletes carry names only.
+func ScopeAttachments(cluster string) Scope { return rangeScope(kindAttachment, false, cluster) }
+
+// ScopeDepartures are the departures of a cluster.
+func ScopeDepartures(cluster string) Scope { return rangeScope(kindDeparture, true, cluster) }
+
+// ScopeQuarantines are the quarantines of a cluster.
+func ScopeQuarantines(cluster string) Scope { return rangeScope(kindQuarantine, true, cluster) }
+
+// ScopeDetachments are the detachments of a volume, or all if it is empty.
+func ScopeDetachments(volume string) Scope {
+	return rangeScope(kindDetachment, true, below(volume)...)
+}
+
+// ScopeHolds are the holds of a volume, or all if it is empty.
+func ScopeHolds(volume string) Scope { return rangeScope(kindHold, true, below(volume)...) }
+
+// ScopeLedger is the ledger's own record.
+func ScopeLedger() Scope { return keyScope(kindLedger, keys.ledger) }
+
+// ScopePause is the pause of a cluster.
+func ScopePause(cluster string) Scope {
+	return keyScope(kindPause, func(k keys) string { return k.pause(cluster) })
+}
+
+// ScopeCluster is the identity on record of a cluster.
+func ScopeCluster(cluster string) Scope {
+	return keyScope(kindCluster, func(k keys) string { return k.cluster(cluster) })
+}
+
+// ScopeJournal is the journal of a cluster since a time.
+func ScopeJournal(cluster string, since time.Time) Scope {
+	s := rangeScope(kindJournal, false, cluster)
+	if !since.IsZero() {
+		s.begin = func(k keys) string { return k.journal(cluster, firstID(since)) }
+	}
+	return s
+}
+
+// ScopeAll is every record of the ledger.
+func ScopeAll() Scope {
+	return Scope{
+		kind:     "all",
+		begin:    func(k keys) string { return k.root },
+		end:      func(k keys) string { return rangeEnd(k.root) },
+		previous: true,
+	}
+}
+
+// EventType is what happened to a record.
+type EventType string
+
+// The types of an Event.
+const (
+	Put    EventType = "put"
+	Delete EventType = "delete"
+)
+
+// Event is one change of a record.
+type Event struct {
+	Type EventType
+	Key  string
+	// Revision is that of the change.
+	Revision int64
+	// Record is a Hold, Attachment, Detachment, Migration, Departure,
+	// Quarantine, Pause, LedgerRecord, ClusterRecord or Entry. For a Delete it
+	// has its names and, where the scope says so, what was deleted.
+	Record any
+	// Broken is why a record does not decode; its names are there all the same.
+	Broken error
+}
+
+// Batch is what a watch has to tell at a time.
+type Batch struct {
+	// Reset begins a list: what is not put again before Synced is gone.
+	Reset bool
+	// Synced ends a list. From here on the view is complete up to Revision.
+	Synced   bool
+	Events   []Event
+	Revision int64
+	// Contact is when the batch came, on the monotonic clock. A batch without
+	// events says no more than that.
+	Contact time.Time
+}
+
+const (
+	// progressEvery is how often a quiet watch is asked for a sign of life.
+	progressEvery = 5 * time.Second
+	// watchBackoffAfter is how long a watch must have lasted for its end not to
+	// count as one of a row of failures.
+	watchBackoffAfter = 10 * time.Second
+)
+
+// Watch lists the records of a scope at one revision and then follows their
+// changes, in order, calling handle from one goroutine. Where the changes since
+// cannot be had (compaction, a member cut off from its leader), it lists anew.
+// It returns when ctx ends, when handle fails, or when etcd refuses the role.
+//
+// handle must be quick: etcd's client keeps what it has not taken in memory.
+func (l *Ledger) Watch(ctx context.Context, s Scope, handle func(Batch) error) error {
+	var wait backoff
+	for {
+		begun := time.Now()
+		err := l.watchOnce(ctx, s, handle)
+		var stop *handlerError
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, &stop):
+			return stop.error
+		case errors.Is(err, ErrPermission), errors.Is(err, ErrRestored):
+			return fmt.Errorf("watching %s: %w", s.kind, err)
+		}
+		l.log.Warn("watch broken off, listing again", "kind", string(s.kind), "error", err)
+		if time.Since(begun) > watchBackoffAfter {
+			wait = backoff{}
+		}
+		if err := wait.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// handlerError is the caller's own.
+type handlerError struct{ error }
+
+func (l *Ledger) watchOnce(ctx context.Context, s Scope, handle func(Batch) error) error {
+	// Without a leader the member that serves the watch would stay silent.
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	revision, err := l.watchList(ctx, s, handle)
+	if err != nil {
+		return err
+	}
+	opts := []clientv3.OpOption{
+		clientv3.WithRange(s.end(l.keys)), clientv3.WithRev(revision + 1),
+		clientv3.WithProgressNotify(), clientv3.WithFragment(),
+	}
+	if s.previous {
+		opts = append(opts, clientv3.WithPrevKV())
+	}
+	changes := l.client.Watch(ctx, s.begin(l.keys), opts...)
+	ask := time.NewTicker(progressEvery)
+	defer ask.Stop()
+	for {
+		select {
+		case resp, open := <-changes:
+			if !open {
+				return errors.New("etcd ended the watch")
+			}
+			batch, err := l.watchBatch(resp, revision)
+			if err != nil {
+				return err
+			}
+			revision = batch.Revision
+			if err := handle(batch); err != nil {
+				return &handlerError{err}
+			}
+		case <-ask.C:
+			if err := l.client.RequestProgress(ctx); err != nil && ctx.Err() == nil {
+				l.log.Debug("asking a watch for its progress", "kind", string(s.kind), "error", err)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// watchList hands over the list that a watch begins with.
+func (l *Ledger) watchList(ctx context.Context, s Scope, handle func(Batch) error) (int64, error) {
+	l.metrics.relist(s.kind)
+	revision, first := int64(0), true
+	for p, err := range l.pages(ctx, s.begin(l.keys), s.end(l.keys), 0) {
+		if err != nil {
+			return 0, err
+		}
+		revision = p.revision
+		batch := Batch{Reset: first, Revision: revision, Contact: time.Now(), Events: make([]Event, 0, len(p.kvs))}
+		first = false
+		for _, kv := range p.kvs {
+			if e, ok := l.event(Put, kv, nil); ok {
+				batch.Events = append(batch.Events, e)
+			}
+		}
+		if err := handle(batch); err != nil {
+			return 0, &handlerError{err}
+		}
+	}
+	if err := handle(Batch{Synced: true, Revision: revision, Contact: time.Now()}); err != nil {
+		return 0, &handlerError{err}
+	}
+	return revision, nil
+}
+
+// watchBatch makes a batch of a response. During catch-up the header's revision
+// may be ahead of the events delivered, so the view counts from the events, or
+// from a progress notification.
+func (l *Ledger) watchBatch(resp clientv3.WatchResponse, revision int64) (Batch, error) {
+	if err := resp.Err(); err != nil {
+		if resp.CompactRevision != 0 {
+			return Batch{}, fmt.Errorf("revision %d is compacted: %w", revision, err)
+		}
+		_, err = classify(err)
+		return Batch{}, err
+	}
+	if resp.Header != nil && resp.Header.ClusterId != l.etcdID.Load() {
+		return Batch{}, l.observe(resp.Header, 0)
+	}
+	batch := Batch{Revision: revision, Contact: time.Now()}
+	if resp.IsProgressNotify() {
+		batch.Revision = max(revision, resp.Header.Revision)
+		return batch, nil
+	}
+	for _, e := range resp.Events {
+		typ := Put
+		if e.Type == clientv3.EventTypeDelete {
+			typ = Delete
+		}
+		if out, ok := l.event(typ, e.Kv, e.PrevKv); ok {
+			batch.Events = append(batch.Events, out)
+		}
+		batch.Revision = max(batch.Revision, e.Kv.ModRevision)
+	}
+	l.noteSeen(batch.Revision)
+	return batch, nil
+}
+
+// noteSeen moves R on to what a watch has shown.
+func (l *Ledger) noteSeen(revision int64) {
+	_ = l.observe(&pb.ResponseHeader{ClusterId: l.etcdID.Load(), Revision: max(revision, l.seen.Load())}, 0)
+}
+
+// event decodes one change. A key that is not ours is passed over.
+func (l *Ledger) event(typ EventType, kv, previous *mvccpb.KeyValue) (Event, bool) {
+	k, ok := l.keys.parse(string(kv.Key))
+	if !ok {
+		return Event{}, false
+	}
+	value := kv
+	if typ == Delete {
+		value = previous
+		if value == nil {
+			value = &mvccpb.KeyValue{Key: kv.Key, Value: []byte("{}")}
+		}
+	}
+	e := Event{Type: typ, Key: string(kv.Key), Revision: kv.ModRevision}
+	e.Record, e.Broken = decodeAny(k, value)
+	if typ == Delete {
+		if previous == nil {
+			e.Broken = nil // names only: there is nothing to decode
+		}
+		if d, ok := e.Record.(Detachment); ok && previous != nil && e.Broken == nil {
+			l.metrics.ended(time.Since(d.At) - d.Grace)
+		}
+	}
+	return e, true
+}
+
+func decodeAny(k key, kv *mvccpb.KeyValue) (any, error) {
+	switch k.kind {
+	case kindLedger:
+		r := toLedger(kv)
+		return r, r.Broken
+	case kindCluster:
+		r := toCluster(k, kv)
+		return r, r.Broken
+	case kindPause:
+		r := toPause(k, kv)
+		return r, r.Broken
+	case kindHold:
+		r := toHold(k, kv)
+		return r, r.Broken
+	case kindAttachment:
+		r := toAttachment(k, kv)
+		return r, r.Broken
+	case kindDetachment:
+		r := toDetachment(k, kv)
+		return r, r.Broken
+	case kindMigration:
+		r := toMigration(k, kv)
+		return r, r.Broken
+	case kindDeparture:
+		r := toDeparture(k, kv)
+		return r, r.Broken
+	case kindQuarantine:
+		r := toQuarantine(k, kv)
+		return r, r.Broken
+	case kindJournal:
+		r := toEntry(k, kv)
+		return r, r.Broken
+	}
+	return nil, nil // an election's key: the concurrency package's own
+}

@@ -1,0 +1,342 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// requestOperations bounds the operations of one request. etcd takes 125
+	// nested transactions of three compares each (max-txn-ops 128).
+	requestOperations = 64
+	// requestsUnderWay bounds the requests that wait for an answer at one time.
+	requestsUnderWay = 4
+)
+
+// operation is what one caller asks for: a transaction that is nested in a
+// request, with its own compares and its own answer.
+type operation interface {
+	// about is the volume, or whatever else the operation is about. etcd
+	// evaluates all compares of a request before it writes anything, so two
+	// operations about one volume must never share a request.
+	about() string
+	// take gets the leases that the operation's records go under.
+	take(ctx context.Context) (leases, error)
+	// branch builds the nested transaction.
+	branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op)
+	// settle reads the nested answer. It returns errPast if the only thing in
+	// the way is a record newer than a.r.
+	settle(a attempt, answer *pb.TxnResponse) error
+}
+
+// attempt is what an operation is built from, each time that it is sent.
+type attempt struct {
+	// r is the last revision that this process had seen when the call came in.
+	// A late or resent request touches nothing that came after it.
+	r int64
+	// epoch is the ledger's, and leases are where the operation's records go.
+	epoch  uint16
+	leases leases
+	// revision is the answer's; set for settle only.
+	revision int64
+}
+
+// errPast: a compare with R failed, and nothing else stands in the way.
+var errPast = errors.New("a record is newer than what this process had seen")
+
+// call is one operation on its way through the writer.
+type call struct {
+	op      operation
+	guard   guard
+	attempt attempt
+	done    chan struct{}
+	taken   atomic.Bool // by a request, or by its caller who no longer waits
+
+	// Set before done is closed.
+	answer *pb.TxnResponse
+	err    error
+	fate   fate
+}
+
+// writer gathers the calls that wait while requests are under way into the
+// next request. It is the one place that builds requests. An idle writer sends
+// a call at once.
+type writer struct {
+	ledger *Ledger
+	ctx    context.Context
+	stop   context.CancelFunc
+	joined sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting []*call
+	flying  int
+	closed  bool
+}
+
+func newWriter(l *Ledger) *writer {
+	w := &writer{ledger: l}
+	w.ctx, w.stop = context.WithCancel(context.Background())
+	return w
+}
+
+// close fails the calls that wait and returns when no request is under way.
+func (w *writer) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.stop()
+	w.joined.Wait()
+}
+
+// submit sends a call once and waits for its answer. If ctx ends first the call
+// is taken back where it was not sent yet.
+func (w *writer) submit(ctx context.Context, c *call) error {
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		c.fate = refused
+		return fmt.Errorf("%w: the ledger is closed", ErrUnavailable)
+	}
+	w.waiting = append(w.waiting, c)
+	if w.flying < requestsUnderWay {
+		w.flying++
+		w.joined.Add(1)
+		go w.fly()
+	}
+	w.mu.Unlock()
+
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+	}
+	if c.taken.CompareAndSwap(false, true) {
+		return ctx.Err() // c.fate is refused: it was never sent
+	}
+	select {
+	case <-c.done:
+		return c.err
+	default:
+		return &sentError{cause: ctx.Err()}
+	}
+}
+
+// sentError: the caller no longer waits for an answer that may still come.
+type sentError struct{ cause error }
+
+func (e *sentError) Error() string { return e.cause.Error() }
+func (e *sentError) Unwrap() error { return e.cause }
+
+// fly sends requests until no call waits.
+func (w *writer) fly() {
+	defer w.joined.Done()
+	for {
+		batch := w.next()
+		if batch == nil {
+			return
+		}
+		w.send(batch)
+	}
+}
+
+// next takes the oldest waiting call and whatever else may share its request.
+func (w *writer) next() []*call {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var batch, rest []*call
+	about := make(map[string]bool)
+	for _, c := range w.waiting {
+		share := len(batch) == 0 || c.guard == batch[0].guard
+		if !share || len(batch) == requestOperations || about[c.op.about()] {
+			rest = append(rest, c)
+			continue
+		}
+		if !c.taken.CompareAndSwap(false, true) {
+			continue
+		}
+		about[c.op.about()] = true
+		batch = append(batch, c)
+	}
+	w.waiting = rest
+	if batch == nil {
+		w.flying--
+	}
+	return batch
+}
+
+// send sends one request and tells each call its part of the answer.
+func (w *writer) send(batch []*call) {
+	if batch = w.lease(batch); len(batch) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, w.ledger.cfg.RequestTimeout)
+	defer cancel()
+	resp, err := w.commit(ctx, batch)
+	var why error
+	if err == nil && !resp.Succeeded {
+		if why = batch[0].guard.learn(w.ledger, resp); why == nil {
+			why = errGuard
+		}
+	}
+	var f fate
+	if err != nil {
+		f, err = classify(err)
+		if f != ambiguous && len(batch) > 1 && !errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrRestored) {
+			// One member may have spoilt it for all, so each goes by itself.
+			for _, c := range batch {
+				w.send([]*call{c})
+			}
+			return
+		}
+	}
+	for i, c := range batch {
+		c.err, c.fate = err, f
+		switch {
+		case err != nil:
+		case why != nil:
+			c.err = why
+		default:
+			c.answer = resp.Responses[i].GetResponseTxn()
+			c.attempt.revision = resp.Header.Revision
+		}
+		close(c.done)
+	}
+}
+
+// lease gets each call its lease, and fails the calls that get none.
+func (w *writer) lease(batch []*call) []*call {
+	ctx, cancel := context.WithTimeout(w.ctx, w.ledger.cfg.RequestTimeout)
+	defer cancel()
+	ready := batch[:0:0]
+	for _, c := range batch {
+		s, err := c.op.take(ctx)
+		if err != nil {
+			c.err, c.fate = err, refused
+			if errors.Is(err, ErrUnavailable) {
+				c.fate = refusedForNow
+			}
+			close(c.done)
+			continue
+		}
+		c.attempt.leases = s
+		ready = append(ready, c)
+	}
+	return ready
+}
+
+// errGuard: what the request's outer compares relied on has moved; it was read
+// anew, and the request may be sent again.
+var errGuard = errors.New("the guard's records have moved")
+
+// commit builds the request and sends it. The ledger's epoch is read together
+// with the revision that the guard compares.
+func (w *writer) commit(ctx context.Context, batch []*call) (*clientv3.TxnResponse, error) {
+	g := batch[0].guard
+	ifs, epoch := g.compares(w.ledger)
+	ops := make([]clientv3.Op, 0, len(batch))
+	for _, c := range batch {
+		c.attempt.epoch = epoch
+		ops = append(ops, clientv3.OpTxn(c.op.branch(c.attempt)))
+	}
+	if err := oneAVolume(batch); err != nil {
+		return nil, err
+	}
+	sent := w.ledger.seen.Load()
+	resp, err := w.ledger.client.Txn(ctx).If(ifs...).Then(ops...).Else(g.reads(w.ledger)...).Commit()
+	if err != nil {
+		for _, c := range batch {
+			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+				g.dropLease(w.ledger, c.attempt.leases)
+			}
+		}
+		return nil, err
+	}
+	w.ledger.metrics.request(len(batch))
+	if err := w.ledger.observe(resp.Header, sent); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// oneAVolume is the last look at a request before it goes: two operations
+// about one volume in it would both succeed.
+func oneAVolume(batch []*call) error {
+	about := make(map[string]bool, len(batch))
+	for _, c := range batch {
+		if about[c.op.about()] {
+			return fmt.Errorf("%w request: two operations about %q in it", ErrInvalid, c.op.about())
+		}
+		about[c.op.about()] = true
+	}
+	return nil
+}
+
+// do sends an operation until its outcome is known, ctx ends, or half a grace
+// has passed.
+func (l *Ledger) do(ctx context.Context, g guard, op operation) (attempt, error) {
+	if err := l.writable(); err != nil {
+		return attempt{}, err
+	}
+	a := attempt{r: l.seen.Load()}
+	until := time.Now().Add(l.patience())
+	var wait backoff
+	unknown := false
+	for {
+		if err := g.ready(ctx, l); err != nil {
+			return a, outcome(unknown, err)
+		}
+		c := &call{op: op, guard: g, attempt: a, done: make(chan struct{})}
+		err := l.writer.submit(ctx, c)
+		if err == nil {
+			a = c.attempt
+			err = op.settle(a, c.answer)
+			if !errors.Is(err, errPast) {
+				return a, err
+			}
+			if unknown {
+				// What is newer may be the end of what the first send began.
+				return a, outcome(unknown, err)
+			}
+			a.r = a.revision
+		} else if final, sent := c.verdict(ctx, err); final {
+			return a, outcome(unknown || sent, err)
+		} else if !errors.Is(err, errGuard) {
+			unknown = unknown || sent
+			if werr := wait.wait(ctx); werr != nil {
+				return a, outcome(unknown, werr)
+			}
+		}
+		if time.Now().After(until) {
+			return a, outcome(unknown, err)
+		}
+	}
+}
+
+// verdict says of a call that got no answer whether it is to be sent no more,
+// and whether it may have been carried out.
+func (c *call) verdict(ctx context.Context, err error) (final, sent bool) {
+	var gone *sentError
+	switch {
+	case errors.As(err, &gone):
+		return true, true
+	case errors.Is(err, errGuard):
+		return ctx.Err() != nil, false
+	}
+	return c.fate == refused || ctx.Err() != nil, c.fate == ambiguous
+}
+
+// outcome says of an error whether the operation may have happened all the same.
+func outcome(unknown bool, err error) error {
+	if unknown {
+		return fmt.Errorf("%w: it was sent, and may or may not be carried out: %w", ErrUnknownOutcome, err)
+	}
+	return err
+}
