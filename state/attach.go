@@ -43,7 +43,7 @@ func (c *Cluster) Attach(ctx context.Context, req AttachRequest) (Hold, error) {
 	return measured(c.ledger, "attach", func() (Hold, error) {
 		for {
 			op := &attach{c: c, req: req, since: now()}
-			if _, err := c.ledger.do(ctx, c.guard(true), op); err != nil {
+			if _, err := c.ledger.do(ctx, c.guard(true), req.Volume, op); err != nil {
 				return Hold{}, c.ledger.explained(ctx, err)
 			}
 			if !op.again {
@@ -69,8 +69,6 @@ type attach struct {
 	again      bool  // the hold was there, and stand has to finish
 	attachment int64 // its ModRevision then, 0 for none
 }
-
-func (o *attach) about() string { return o.req.Volume }
 
 func (o *attach) take(ctx context.Context) (leases, error) {
 	session, err := o.c.sessions.take(ctx)

@@ -176,7 +176,7 @@ func TestWriter_OneOperationAVolume(t *testing.T) {
 	var batch []*call
 	for _, n := range []string{"node-1", "node-2"} {
 		op := &attach{c: c, req: AttachRequest{Volume: "pvc-1", Node: n, Mode: Exclusive}, since: now()}
-		batch = append(batch, &call{op: op, guard: c.guard(true), attempt: attempt{r: l.seen.Load()}, done: make(chan struct{})})
+		batch = append(batch, &call{about: "pvc-1", op: op, guard: c.guard(true), attempt: attempt{r: l.seen.Load()}, done: make(chan struct{})})
 	}
 	_, err := l.writer.commit(t.Context(), batch)
 	mustBe(t, err, ErrInvalid)
@@ -243,6 +243,7 @@ func TestAttach_CancelledBeforeItIsSent(t *testing.T) {
 	l := openLedger(t)
 	c := asCluster(t, l, "a")
 	call := &call{
+		about: "pvc-1",
 		op:    &attach{c: c, req: AttachRequest{Volume: "pvc-1", Node: "node-1", Mode: Exclusive}, since: time.Now()},
 		guard: c.guard(true), done: make(chan struct{}),
 	}

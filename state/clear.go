@@ -21,10 +21,9 @@ func (c *Cluster) Clear(ctx context.Context, d Detachment) error {
 	_, err := measured(c.ledger, "clear", func() (struct{}, error) {
 		k := c.ledger.keys.detachment(d.Volume, d.Mode, d.Cluster, d.Node)
 		op := &simple{
-			subject: d.Volume,
-			ifs:     []clientv3.Cmp{unchanged(k, d.ModRevision)},
-			thens:   func(attempt) []clientv3.Op { return []clientv3.Op{clientv3.OpDelete(k)} },
-			look:    k,
+			ifs:   []clientv3.Cmp{unchanged(k, d.ModRevision)},
+			thens: func(attempt) []clientv3.Op { return []clientv3.Op{clientv3.OpDelete(k)} },
+			look:  k,
 			found: func(kv *mvccpb.KeyValue) error {
 				if kv == nil {
 					return fmt.Errorf("%w: volume %q has no detachment of %s", ErrNotFound, d.Volume, Place{d.Cluster, d.Node})
@@ -32,7 +31,7 @@ func (c *Cluster) Clear(ctx context.Context, d Detachment) error {
 				return fmt.Errorf("%w: volume %q was detached from %s again, at revision %d", ErrConflict, d.Volume, Place{d.Cluster, d.Node}, kv.ModRevision)
 			},
 		}
-		_, err := c.ledger.do(ctx, c.guard(false), op)
+		_, err := c.ledger.do(ctx, c.guard(false), d.Volume, op)
 		return struct{}{}, err
 	})
 	return err

@@ -41,7 +41,6 @@ func (ld *Leadership) Depart(ctx context.Context, d Departure, quarantine time.D
 		}
 		g := guard{cluster: c, leader: ld}
 		op := &simple{
-			subject: departure,
 			leases: func(ctx context.Context) (ids leases, err error) {
 				if quarantine > 0 {
 					ids.main, err = c.ledger.waits.take(ctx, quarantine, 0)
@@ -66,7 +65,7 @@ func (ld *Leadership) Depart(ctx context.Context, d Departure, quarantine time.D
 			}
 			return fmt.Errorf("%w: the departure of node %s is not at revision %d any more", ErrConflict, d.Node, d.ModRevision)
 		}
-		a, err := c.ledger.do(ctx, g, op)
+		a, err := c.ledger.do(ctx, g, departure, op)
 		if err != nil {
 			return Departure{}, err
 		}
@@ -90,8 +89,7 @@ func (c *Cluster) Return(ctx context.Context, d Departure) error {
 	_, err := measured(c.ledger, "return", func() (struct{}, error) {
 		departure := c.ledger.keys.departure(c.name, d.Node)
 		op := &simple{
-			subject: departure,
-			ifs:     []clientv3.Cmp{unchanged(departure, d.ModRevision)},
+			ifs: []clientv3.Cmp{unchanged(departure, d.ModRevision)},
 			thens: func(attempt) []clientv3.Op {
 				return []clientv3.Op{clientv3.OpDelete(departure), clientv3.OpDelete(c.ledger.keys.quarantine(c.name, d.Node))}
 			},
@@ -103,7 +101,7 @@ func (c *Cluster) Return(ctx context.Context, d Departure) error {
 				return fmt.Errorf("%w: the departure of node %s was put anew at revision %d", ErrConflict, d.Node, kv.ModRevision)
 			},
 		}
-		_, err := c.ledger.do(ctx, c.guard(false), op)
+		_, err := c.ledger.do(ctx, c.guard(false), departure, op)
 		return struct{}{}, err
 	})
 	return err

@@ -55,7 +55,7 @@ func (c *Cluster) Detach(ctx context.Context, req DetachRequest) (Ended, error) 
 			}
 		}
 		op := &detach{c: c, req: req, at: now()}
-		if _, err := c.ledger.do(ctx, c.guard(false), op); err != nil || !op.ended.Existed {
+		if _, err := c.ledger.do(ctx, c.guard(false), req.Volume, op); err != nil || !op.ended.Existed {
 			return op.ended, err
 		}
 		return op.ended, c.ledger.wholeWait(ctx, c.guard(false), op.begun, c.ledger.detachmentPut(op.ended.Detachment))
@@ -111,8 +111,6 @@ type detach struct {
 	ended Ended
 	begun begun
 }
-
-func (o *detach) about() string { return o.req.Volume }
 
 func (o *detach) take(ctx context.Context) (leases, error) {
 	main, err := o.c.ledger.waits.take(ctx, o.req.Grace, 0)

@@ -56,7 +56,7 @@ func (l *Ledger) evict(ctx context.Context, h Hold, by, why string) EndResult {
 	op := &evict{l: l, hold: h, by: by, why: why, at: now(), id: newID()}
 	result := EndResult{Volume: h.Volume, Node: h.Node}
 	g := guard{ledger: true}
-	_, result.Err = l.do(ctx, g, op)
+	_, result.Err = l.do(ctx, g, h.Volume, op)
 	if result.Err == nil && op.refused == "" {
 		result.Ended = true
 		result.Err = l.wholeWait(ctx, g, op.begun, l.detachmentPut(op.detachment()))
@@ -76,8 +76,6 @@ type evict struct {
 	refused string
 	begun   begun
 }
-
-func (o *evict) about() string { return o.hold.Volume }
 
 func (o *evict) take(ctx context.Context) (leases, error) {
 	main, err := o.l.waits.take(ctx, o.l.cfg.GracePeriod, 0)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 
 	"google.golang.org/grpc/codes"
@@ -68,19 +67,19 @@ func (c controller) unpublish(ctx context.Context, volume, node string) error {
 func exampleCluster(ctx context.Context, name string) (*state.Cluster, func()) {
 	dir, err := os.MkdirTemp("", "holdfast-example")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	etcd, err := embedded.Start(ctx, embedded.Config{Dir: dir, ListenClient: "127.0.0.1:0", UnsafeNoFsync: true})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	ledger, err := state.Open(ctx, state.Config{Endpoints: etcd.Endpoints()})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	cluster, err := ledger.Cluster(ctx, state.Identity{Name: name, UID: "0b6d0b3e-kube-system"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	return cluster, func() {
 		_ = ledger.Close()
@@ -120,21 +119,21 @@ func ExampleCluster_Clear() {
 	defer done()
 	b, err := a.Ledger().Cluster(ctx, state.Identity{Name: "prod-b", UID: "7c1e-kube-system"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if _, err := a.Attach(ctx, state.AttachRequest{Volume: "pvc-1", Node: "node-1"}); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	ended, err := a.Detach(ctx, state.DetachRequest{Volume: "pvc-1", Node: "node-1"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	_, err = b.Attach(ctx, state.AttachRequest{Volume: "pvc-1", Node: "node-7"})
 	fmt.Println("prod-b in the grace period:", errors.Is(err, state.ErrInGrace))
 
 	// The data is flushed and the export withdrawn: the handoff is complete.
 	if err := a.Clear(ctx, ended.Detachment); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	hold, err := b.Attach(ctx, state.AttachRequest{Volume: "pvc-1", Node: "node-7"})
 	fmt.Println("prod-b after the handoff:", hold.Place(), err)
@@ -149,26 +148,26 @@ func ExampleCluster_Migrate() {
 	cluster, done := exampleCluster(ctx, "prod-a")
 	defer done()
 	if _, err := cluster.Attach(ctx, state.AttachRequest{Volume: "pvc-1", Node: "node-1"}); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	migration, err := cluster.Migrate(ctx, state.MigrateRequest{
 		Volume: "pvc-1", Source: "node-1", Target: state.Place{Node: "node-2"},
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	volume, err := cluster.Ledger().Volume(ctx, "pvc-1")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(volume.State, "with", len(volume.Holds), "holds")
 
 	// The virtual machine runs on node-2 now. Abort would go back to node-1.
 	if err := cluster.Commit(ctx, migration); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if volume, err = cluster.Ledger().Volume(ctx, "pvc-1"); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(volume.State, "to", volume.Holds[0].Place())
 	// Output:
@@ -193,15 +192,15 @@ func ExampleToken() {
 
 	first, err := cluster.Attach(ctx, state.AttachRequest{Volume: "pvc-1", Node: "node-1"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println("first:", write(first.Token))
 	if _, err := cluster.Detach(ctx, state.DetachRequest{Volume: "pvc-1", Node: "node-1", Token: first.Token}); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	second, err := cluster.Attach(ctx, state.AttachRequest{Volume: "pvc-1", Node: "node-2"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println("second:", write(second.Token))
 	fmt.Println("first, late:", write(first.Token))

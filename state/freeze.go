@@ -75,7 +75,7 @@ func (l *Ledger) change(ctx context.Context, verb string, entry entryValue, edit
 				return struct{}{}, err
 			}
 			op := l.rewriting(l.keys.ledger(), before, value, "", id, entry)
-			if _, err := l.do(ctx, guard{}, op); !errors.Is(err, errMoved) {
+			if _, err := l.do(ctx, guard{}, l.keys.ledger(), op); !errors.Is(err, errMoved) {
 				if err == nil {
 					_, err = l.Record(ctx)
 				}
@@ -90,9 +90,8 @@ func (l *Ledger) change(ctx context.Context, verb string, entry entryValue, edit
 // a journal entry beside it.
 func (l *Ledger) rewriting(k string, revision int64, value, cluster, id string, entry entryValue) *simple {
 	return &simple{
-		subject: k,
-		leases:  l.journaled,
-		ifs:     []clientv3.Cmp{unchanged(k, revision)},
+		leases: l.journaled,
+		ifs:    []clientv3.Cmp{unchanged(k, revision)},
 		thens: func(a attempt) []clientv3.Op {
 			return []clientv3.Op{clientv3.OpPut(k, value), l.journalPut(cluster, id, entry, a.leases.journal)}
 		},
@@ -130,7 +129,7 @@ func (l *Ledger) Rebind(ctx context.Context, cluster, uid, by, why string) error
 			}
 			entry := entryValue{At: since, Action: ActionRebound, By: by, Why: why, Reason: rec.UID + " to " + uid}
 			op := l.rewriting(l.keys.cluster(cluster), rec.ModRevision, value, cluster, id, entry)
-			if _, err := l.do(ctx, guard{}, op); !errors.Is(err, errMoved) {
+			if _, err := l.do(ctx, guard{}, l.keys.cluster(cluster), op); !errors.Is(err, errMoved) {
 				return struct{}{}, err
 			}
 		}

@@ -28,6 +28,8 @@ const (
 // slot is a place for one record on a lease.
 type slot struct {
 	id LeaseID
+	// asked is when a wait's lease was asked for. Zero for a session's.
+	asked time.Time
 	// whole is when an answer is too late for a wait's record to have its whole
 	// wait before it. Zero for a session's.
 	whole time.Time
@@ -53,7 +55,8 @@ type pool struct {
 	used  int
 	// fresh is until when the lease may be handed out without asking etcd.
 	fresh time.Time
-	whole time.Time
+	// asked and whole are those of the slots of a wait's lease.
+	asked, whole time.Time
 }
 
 // drop forgets a lease that etcd no longer knows.
@@ -126,25 +129,25 @@ func newWaitPool(l *Ledger) *waitPool {
 }
 
 // take returns a slot whose lease lasts for at least wait from any moment at
-// which slot.late is still false. tries is how often an answer came too late
-// before: each doubles the budget.
-func (w *waitPool) take(ctx context.Context, wait time.Duration, tries int) (slot, error) {
-	k := waitKey{wait: wait, doublings: min(tries, maxBudgetDoublings)}
+// which slot.late is still false. doublings stretch the budget, where an answer
+// came too late before.
+func (w *waitPool) take(ctx context.Context, wait time.Duration, doublings int) (slot, error) {
+	k := waitKey{wait: wait, doublings: min(doublings, maxBudgetDoublings)}
 	budget := waitBudget << k.doublings
 	p := w.pool(k)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.lease == 0 || p.used >= leaseRecords || time.Now().After(p.fresh) {
-		begun := time.Now()
+		asked := time.Now()
 		id, err := w.ledger.grant(ctx, wait+budget)
 		if err != nil {
 			return slot{}, err
 		}
 		p.lease, p.used = id, 0
-		p.fresh, p.whole = begun.Add(budget/2), begun.Add(budget)
+		p.asked, p.fresh, p.whole = asked, asked.Add(budget/2), asked.Add(budget)
 	}
 	p.used++
-	return slot{id: p.lease, whole: p.whole}, nil
+	return slot{id: p.lease, asked: p.asked, whole: p.whole}, nil
 }
 
 // retain takes a slot for a journal entry.

@@ -18,7 +18,7 @@ func TestLease_LateAnswerLeavesTheGraceWhole(t *testing.T) {
 		attached(t, c, v, "node-1")
 	}
 	detached(t, c, "pvc-0", "node-1") // leaves a lease to hand out
-	proxy.Delay(3 * waitBudget / 2)
+	proxy.Delay(6 * waitBudget / 10)
 	d := detached(t, c, "pvc-1", "node-1")
 	reported := time.Now()
 	proxy.Resume()

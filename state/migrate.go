@@ -80,7 +80,7 @@ func (c *Cluster) Migrate(ctx context.Context, req MigrateRequest) (Migration, e
 			req.SourceToken = h.Token
 		}
 		op := &migrate{c: c, target: target, req: req, id: newID(), since: now()}
-		a, err := c.ledger.do(ctx, c.guard(true), op)
+		a, err := c.ledger.do(ctx, c.guard(true), req.Volume, op)
 		if err != nil {
 			return Migration{}, c.ledger.explained(ctx, err)
 		}
@@ -118,8 +118,6 @@ type migrate struct {
 	migration Migration
 	begun     begun
 }
-
-func (o *migrate) about() string { return o.req.Volume }
 
 func (o *migrate) take(ctx context.Context) (leases, error) {
 	window, err := o.c.ledger.waits.take(ctx, o.req.Window, 0)
@@ -241,7 +239,7 @@ func (c *Cluster) finish(ctx context.Context, verb string, m Migration, loser Pl
 	}
 	_, err := measured(c.ledger, verb, func() (struct{}, error) {
 		op := &finish{c: c, m: m, loser: loser, token: token, reason: reason, at: now()}
-		if _, err := c.ledger.do(ctx, c.guard(false), op); err != nil {
+		if _, err := c.ledger.do(ctx, c.guard(false), m.Volume, op); err != nil {
 			return struct{}{}, err
 		}
 		return struct{}{}, c.ledger.wholeWait(ctx, c.guard(false), op.begun, c.ledger.detachmentPut(op.detachment()))
@@ -260,8 +258,6 @@ type finish struct {
 
 	begun begun
 }
-
-func (o *finish) about() string { return o.m.Volume }
 
 func (o *finish) take(ctx context.Context) (leases, error) {
 	main, err := o.c.ledger.waits.take(ctx, o.c.ledger.cfg.GracePeriod, 0)

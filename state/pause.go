@@ -30,7 +30,6 @@ func (l *Ledger) Pause(ctx context.Context, cluster, by, why string, length time
 		}
 		put := waitPut{about: l.keys.pause(cluster), key: l.keys.pause(cluster), value: encode(value), wait: length}
 		op := &simple{
-			subject: put.about,
 			leases: func(ctx context.Context) (leases, error) {
 				ids, err := l.journaled(ctx)
 				if err == nil && length > 0 {
@@ -48,7 +47,7 @@ func (l *Ledger) Pause(ctx context.Context, cluster, by, why string, length time
 			look:  put.key,
 			found: func(*mvccpb.KeyValue) error { return nil }, // no compares: never
 		}
-		if _, err := l.do(ctx, guard{}, op); err != nil {
+		if _, err := l.do(ctx, guard{}, put.about, op); err != nil {
 			return struct{}{}, err
 		}
 		return struct{}{}, l.wholeWait(ctx, guard{}, op.begun, put)
@@ -64,9 +63,8 @@ func (l *Ledger) Resume(ctx context.Context, cluster, by string) error {
 	_, err := measured(l, "resume", func() (struct{}, error) {
 		k, id, at := l.keys.pause(cluster), newID(), now()
 		op := &simple{
-			subject: k,
-			leases:  l.journaled,
-			ifs:     []clientv3.Cmp{exists(k)},
+			leases: l.journaled,
+			ifs:    []clientv3.Cmp{exists(k)},
 			thens: func(a attempt) []clientv3.Op {
 				return []clientv3.Op{
 					clientv3.OpDelete(k),
@@ -78,7 +76,7 @@ func (l *Ledger) Resume(ctx context.Context, cluster, by string) error {
 				return fmt.Errorf("%w: removal in cluster %s is not paused", ErrNotFound, cluster)
 			},
 		}
-		_, err := l.do(ctx, guard{}, op)
+		_, err := l.do(ctx, guard{}, k, op)
 		return struct{}{}, err
 	})
 	return err
@@ -107,15 +105,14 @@ func (l *Ledger) ReleaseBrake(ctx context.Context, cluster, by, why string) (Ent
 	return measured(l, "release_brake", func() (Entry, error) {
 		id, entry := newID(), entryValue{At: now(), Action: ActionBrakeReleased, By: by, Why: why}
 		op := &simple{
-			subject: l.keys.journal(cluster, id),
-			leases:  l.journaled,
+			leases: l.journaled,
 			thens: func(a attempt) []clientv3.Op {
 				return []clientv3.Op{l.journalPut(cluster, id, entry, a.leases.journal)}
 			},
 			look:  l.keys.journal(cluster, id),
 			found: func(*mvccpb.KeyValue) error { return nil }, // no compares: never
 		}
-		a, err := l.do(ctx, guard{}, op)
+		a, err := l.do(ctx, guard{}, l.keys.journal(cluster, id), op)
 		return Entry{
 			ID: id, Cluster: cluster, At: entry.At, Action: entry.Action, By: by, Why: why, ModRevision: a.revision,
 		}, err

@@ -50,7 +50,7 @@ func (c *Cluster) Rearm(ctx context.Context, h Hold) error {
 // stand puts the attachment of a hold whose record was read, if both are still
 // as they were: attachment is its ModRevision, 0 for none. errMoved if not.
 func (c *Cluster) stand(ctx context.Context, h Hold, attachment int64) error {
-	_, err := c.ledger.do(ctx, c.guard(false), &rearm{c: c, hold: h, attachment: attachment})
+	_, err := c.ledger.do(ctx, c.guard(false), h.Volume, &rearm{c: c, hold: h, attachment: attachment})
 	return err
 }
 
@@ -59,8 +59,6 @@ type rearm struct {
 	hold       Hold
 	attachment int64
 }
-
-func (o *rearm) about() string { return o.hold.Volume }
 
 func (o *rearm) take(ctx context.Context) (leases, error) {
 	session, err := o.c.sessions.take(ctx)
@@ -120,7 +118,7 @@ func (c *Cluster) Gather(ctx context.Context, attachments []Attachment) (int, er
 	moved := 0
 	for _, at := range attachments {
 		op := &gather{c: c, at: at}
-		if _, err := c.ledger.do(ctx, c.guard(false), op); err != nil {
+		if _, err := c.ledger.do(ctx, c.guard(false), at.Volume, op); err != nil {
 			return moved, err
 		}
 		if op.moved {
@@ -135,8 +133,6 @@ type gather struct {
 	at    Attachment
 	moved bool
 }
-
-func (o *gather) about() string { return o.at.Volume }
 
 func (o *gather) take(ctx context.Context) (leases, error) {
 	session, err := o.c.sessions.take(ctx)

@@ -11,10 +11,9 @@ import (
 // simple is an operation that is told by values: for the rare ones, which need
 // no more than their compares, their writes and one record read on failure.
 type simple struct {
-	subject string
-	leases  func(context.Context) (leases, error) // nil: none
-	ifs     []clientv3.Cmp
-	thens   func(attempt) []clientv3.Op
+	leases func(context.Context) (leases, error) // nil: none
+	ifs    []clientv3.Cmp
+	thens  func(attempt) []clientv3.Op
 	// look is read if the compares fail; found says what that means. A nil kv:
 	// the key is not there.
 	look  string
@@ -23,8 +22,6 @@ type simple struct {
 	done  bool // the compares held
 	begun begun
 }
-
-func (o *simple) about() string { return o.subject }
 
 func (o *simple) take(ctx context.Context) (leases, error) {
 	if o.leases == nil {

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -22,10 +23,15 @@ type waitPut struct {
 type begun struct {
 	revision int64
 	short    bool
+	// took is the time from before the lease's grant to the answer.
+	took time.Duration
 }
 
 // begin is the begun of a record that the attempt has just put.
-func begin(a attempt) begun { return begun{revision: a.revision, short: a.leases.main.late()} }
+func begin(a attempt) begun {
+	s := a.leases.main
+	return begun{revision: a.revision, short: s.late(), took: time.Since(s.asked)}
+}
 
 // resumed is the begun of a record that was found, put by an earlier send whose
 // answer was lost: how late it was put, nobody knows.
@@ -35,9 +41,11 @@ func resumed(modRevision int64) begun { return begun{revision: modRevision, shor
 // the answer came too late for its lease, the record is put again on a fresh
 // one, as long as nobody has changed it. Call it before reporting the wait.
 func (l *Ledger) wholeWait(ctx context.Context, g guard, b begun, put waitPut) error {
-	for tries := 1; b.short; tries++ {
-		op := &renew{ledger: l, put: put, revision: b.revision, tries: tries}
-		a, err := l.do(ctx, g, op)
+	for doublings := 1; b.short; doublings++ {
+		// Twice what the last one took is likely enough for the next.
+		doublings = max(doublings, bits.Len64(uint64(2*b.took/waitBudget)))
+		op := &renew{ledger: l, put: put, revision: b.revision, doublings: doublings}
+		a, err := l.do(ctx, g, put.about, op)
 		if err != nil {
 			return fmt.Errorf("%q is put, but its wait of %s may end early: %w", put.key, put.wait, err)
 		}
@@ -51,18 +59,16 @@ func (l *Ledger) wholeWait(ctx context.Context, g guard, b begun, put waitPut) e
 
 // renew puts a wait's record again on a fresh lease.
 type renew struct {
-	ledger   *Ledger
-	put      waitPut
-	revision int64
-	tries    int
+	ledger    *Ledger
+	put       waitPut
+	revision  int64
+	doublings int
 
 	held bool
 }
 
-func (o *renew) about() string { return o.put.about }
-
 func (o *renew) take(ctx context.Context) (leases, error) {
-	main, err := o.ledger.waits.take(ctx, o.put.wait, o.tries)
+	main, err := o.ledger.waits.take(ctx, o.put.wait, o.doublings)
 	return leases{main: main}, err
 }
 

@@ -24,10 +24,6 @@ const (
 // operation is what one caller asks for: a transaction that is nested in a
 // request, with its own compares and its own answer.
 type operation interface {
-	// about is the volume, or whatever else the operation is about. etcd
-	// evaluates all compares of a request before it writes anything, so two
-	// operations about one volume must never share a request.
-	about() string
 	// take gets the leases that the operation's records go under.
 	take(ctx context.Context) (leases, error)
 	// branch builds the nested transaction.
@@ -54,6 +50,10 @@ var errPast = errors.New("a record is newer than what this process had seen")
 
 // call is one operation on its way through the writer.
 type call struct {
+	// about is the volume, or the key, that the operation is about. etcd
+	// evaluates all compares of a request before it writes anything, so two
+	// operations about one volume must never share a request.
+	about   string
 	op      operation
 	guard   guard
 	attempt attempt
@@ -71,7 +71,7 @@ type call struct {
 // a call at once.
 type writer struct {
 	ledger *Ledger
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // the requests' life, which is no caller's
 	stop   context.CancelFunc
 	joined sync.WaitGroup
 
@@ -155,14 +155,14 @@ func (w *writer) next() []*call {
 	about := make(map[string]bool)
 	for _, c := range w.waiting {
 		share := len(batch) == 0 || c.guard == batch[0].guard
-		if !share || len(batch) == requestOperations || about[c.op.about()] {
+		if !share || len(batch) == requestOperations || about[c.about] {
 			rest = append(rest, c)
 			continue
 		}
 		if !c.taken.CompareAndSwap(false, true) {
 			continue
 		}
-		about[c.op.about()] = true
+		about[c.about] = true
 		batch = append(batch, c)
 	}
 	w.waiting = rest
@@ -271,17 +271,17 @@ func (w *writer) commit(ctx context.Context, batch []*call) (*clientv3.TxnRespon
 func oneAVolume(batch []*call) error {
 	about := make(map[string]bool, len(batch))
 	for _, c := range batch {
-		if about[c.op.about()] {
-			return fmt.Errorf("%w request: two operations about %q in it", ErrInvalid, c.op.about())
+		if about[c.about] {
+			return fmt.Errorf("%w request: two operations about %q in it", ErrInvalid, c.about)
 		}
-		about[c.op.about()] = true
+		about[c.about] = true
 	}
 	return nil
 }
 
-// do sends an operation until its outcome is known, ctx ends, or half a grace
-// has passed.
-func (l *Ledger) do(ctx context.Context, g guard, op operation) (attempt, error) {
+// do sends an operation about a volume (or a key that is no volume's) until its
+// outcome is known, ctx ends, or half a grace has passed.
+func (l *Ledger) do(ctx context.Context, g guard, about string, op operation) (attempt, error) {
 	if err := l.writable(); err != nil {
 		return attempt{}, err
 	}
@@ -293,7 +293,7 @@ func (l *Ledger) do(ctx context.Context, g guard, op operation) (attempt, error)
 		if err := g.ready(ctx, l); err != nil {
 			return a, outcome(unknown, err)
 		}
-		c := &call{op: op, guard: g, attempt: a, done: make(chan struct{})}
+		c := &call{about: about, op: op, guard: g, attempt: a, done: make(chan struct{})}
 		err := l.writer.submit(ctx, c)
 		if err == nil {
 			a = c.attempt

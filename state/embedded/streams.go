@@ -11,7 +11,7 @@ import (
 // Without it etcd's own shutdown waits up to seven seconds for clients to end
 // them, and they have no reason to.
 type streams struct {
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // the server's life, which is no caller's
 	end context.CancelFunc
 }
 

@@ -2,6 +2,7 @@ package statetest_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -51,7 +52,7 @@ func wants(t *testing.T, prefix string, keys ...string) {
 func TestProxy_Pause(t *testing.T) {
 	p, client, prefix := through(t)
 	p.Pause()
-	if _, err := client.Put(brief(t), prefix+"a", ""); status.Code(err) != codes.DeadlineExceeded && err != context.DeadlineExceeded {
+	if _, err := client.Put(brief(t), prefix+"a", ""); status.Code(err) != codes.DeadlineExceeded && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("put through a paused proxy: %v, want a deadline exceeded", err)
 	}
 	wants(t, prefix)
