@@ -54,6 +54,15 @@ func TestEvict(t *testing.T) {
 	if err != nil || again[0].Ended || again[0].Refused != RefusedHold {
 		t.Errorf("evicted again: %+v, %v", again, err)
 	}
+	if _, err := a.ClearVolume(t.Context(), "pvc-0"); err != nil {
+		t.Fatal(err)
+	}
+	attached(t, a, "pvc-0", "node-1")
+	lapse(t, l, "pvc-0", Place{"a", "node-1"})
+	again, err = l.Evict(t.Context(), "a", lapsed[:1], "op", "once more")
+	if err != nil || again[0].Ended || again[0].Refused != RefusedHold {
+		t.Errorf("evicted by an older hold: %+v, %v", again, err)
+	}
 	_, err = l.Evict(t.Context(), "b", lapsed, "op", "wrong cluster")
 	mustBe(t, err, ErrInvalid)
 	mustBe(t, l.Freeze(t.Context(), "op", "stop"), nil)

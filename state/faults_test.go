@@ -174,7 +174,7 @@ func TestOpen_BadInput(t *testing.T) {
 }
 
 func TestAuth(t *testing.T) {
-	etcd := statetest.Start(t, statetest.WithAuthTokenTTL(2*time.Second))
+	etcd := statetest.Start(t, statetest.WithAuthTokenTTL(time.Second))
 	etcd.EnableAuth(t, statetest.User{Name: "app", Password: "secret", Prefix: "/holdfast/"})
 	as := func(user, password string) (*Ledger, error) {
 		return Open(t.Context(), Config{
@@ -198,7 +198,7 @@ func TestAuth(t *testing.T) {
 	// The token expires unused: the next write is refused once, for certain, and
 	// is sent again with a new one. Nothing tells that a token has expired but
 	// its use.
-	<-time.After(2500 * time.Millisecond)
+	<-time.After(5 * time.Second)
 	attached(t, c, "pvc-1", "node-1")
 	other := openAtAs(t, etcd.Endpoints(), "/other/", "app", "secret")
 	if !errors.Is(other, ErrPermission) {

@@ -142,6 +142,14 @@ func TestKeepAliveAndRearm(t *testing.T) {
 	detached(t, c, "pvc-1", "node-1")
 	mustBe(t, c.Rearm(t.Context(), h), ErrNotFound)
 	mustHold(t, l, "pvc-1", StateGrace)
+	// A hold that ends between the look at it and the re-arm gets no
+	// attachment, and neither does the one that follows it.
+	mustBe(t, c.stand(t.Context(), h, 0), errMoved)
+	later := attached(t, c, "pvc-1", "node-1")
+	lapse(t, l, "pvc-1", Place{"a", "node-1"})
+	mustBe(t, c.stand(t.Context(), h, 0), errMoved)
+	mustHold(t, l, "pvc-1", StateLapsed, Place{"a", "node-1"})
+	mustBe(t, c.stand(t.Context(), later, 0), nil)
 	mustBe(t, c.Rearm(t.Context(), Hold{Volume: "pvc-1", Cluster: "b", Node: "n"}), ErrInvalid)
 }
 
