@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-semver/semver"
@@ -13,6 +14,9 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/holdfast-storage/holdfast/state/internal/zaplog"
 )
@@ -84,25 +88,57 @@ func explain(cfg Config, err error) error {
 func (l *Ledger) probe(ctx context.Context) error {
 	resp, err := l.client.Get(ctx, l.keys.ledger(), clientv3.WithKeysOnly())
 	if err != nil {
-		return explain(l.cfg, err)
+		return explain(l.cfg, l.reason(err))
 	}
 	if err := l.observe(resp.Header, 0); err != nil {
 		return err
 	}
-	for _, endpoint := range l.client.Endpoints() {
-		status, err := l.client.Status(ctx, endpoint)
-		if err != nil {
-			l.warn("etcd member %s does not say its status: %v", endpoint, err)
-			continue
-		}
-		l.judge(endpoint, status)
-	}
+	l.askMembers(ctx)
 	if resp.Header.Revision > manyRevisions {
 		if _, err := l.client.Get(ctx, l.keys.ledger(), clientv3.WithRev(1), clientv3.WithCountOnly()); err == nil {
 			l.warn("etcd has %d revisions and was never compacted: set --auto-compaction-retention on it", resp.Header.Revision)
 		}
 	}
 	return nil
+}
+
+// reason finds out why nothing was reached. etcd's client waits for a connection
+// until ctx ends, and then says only that it did; a call that does not wait says
+// what the last try to connect met.
+func (l *Ledger) reason(err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, last := pb.NewKVClient(l.client.ActiveConnection()).Range(ctx,
+		&pb.RangeRequest{Key: []byte(l.keys.ledger()), KeysOnly: true}, grpc.WaitForReady(false))
+	if s, ok := status.FromError(last); ok && s.Code() == codes.Unavailable {
+		return fmt.Errorf("%w: %s", err, s.Message())
+	}
+	return err
+}
+
+// askMembers asks every member for its status, all at once and not for long: one
+// that is down must not use up the time for the first contact.
+func (l *Ledger) askMembers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.DialTimeout/4)
+	defer cancel()
+	endpoints := l.client.Endpoints()
+	answers := make([]*clientv3.StatusResponse, len(endpoints))
+	errs := make([]error, len(endpoints))
+	var joined sync.WaitGroup
+	for i, endpoint := range endpoints {
+		joined.Go(func() { answers[i], errs[i] = l.client.Status(ctx, endpoint) })
+	}
+	joined.Wait()
+	for i, endpoint := range endpoints {
+		if errs[i] != nil {
+			l.warn("etcd member %s does not say its status: %v", endpoint, errs[i])
+			continue
+		}
+		l.judge(endpoint, answers[i])
+	}
 }
 
 func (l *Ledger) judge(endpoint string, status *clientv3.StatusResponse) {

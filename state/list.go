@@ -132,7 +132,7 @@ func (l *Ledger) Journal(ctx context.Context, cluster string, since time.Time) i
 	entries := records(l.keys, l.pages(ctx, begin, end, 0), toEntry)
 	return func(yield func(Entry, error) bool) {
 		for e, err := range entries {
-			if err == nil && e.At.Before(since) {
+			if err == nil && e.Broken == nil && e.At.Before(since) {
 				continue
 			}
 			if !yield(e, err) {

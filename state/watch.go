@@ -31,14 +31,23 @@ func keyScope(kd kind, at func(keys) string) Scope {
 	return Scope{kind: kd, begin: at, end: func(k keys) string { return after(at(k)) }, previous: true}
 }
 
+// An empty cluster or volume means all in the scopes below, but for those of a
+// single record.
+
 // ScopeAttachments are the attachments of a cluster. Deletes carry names only.
-func ScopeAttachments(cluster string) Scope { return rangeScope(kindAttachment, false, cluster) }
+func ScopeAttachments(cluster string) Scope {
+	return rangeScope(kindAttachment, false, below(cluster)...)
+}
 
 // ScopeDepartures are the departures of a cluster.
-func ScopeDepartures(cluster string) Scope { return rangeScope(kindDeparture, true, cluster) }
+func ScopeDepartures(cluster string) Scope {
+	return rangeScope(kindDeparture, true, below(cluster)...)
+}
 
 // ScopeQuarantines are the quarantines of a cluster.
-func ScopeQuarantines(cluster string) Scope { return rangeScope(kindQuarantine, true, cluster) }
+func ScopeQuarantines(cluster string) Scope {
+	return rangeScope(kindQuarantine, true, below(cluster)...)
+}
 
 // ScopeDetachments are the detachments of a volume, or all if it is empty.
 func ScopeDetachments(volume string) Scope {
@@ -61,10 +70,11 @@ func ScopeCluster(cluster string) Scope {
 	return keyScope(kindCluster, func(k keys) string { return k.cluster(cluster) })
 }
 
-// ScopeJournal is the journal of a cluster since a time.
+// ScopeJournal is the journal of a cluster since a time; of all clusters, and of
+// the ledger itself, whatever the time, if it is empty.
 func ScopeJournal(cluster string, since time.Time) Scope {
-	s := rangeScope(kindJournal, false, cluster)
-	if !since.IsZero() {
+	s := rangeScope(kindJournal, false, below(cluster)...)
+	if cluster != "" && !since.IsZero() {
 		s.begin = func(k keys) string { return k.journal(cluster, firstID(since)) }
 	}
 	return s

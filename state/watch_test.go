@@ -92,6 +92,10 @@ func TestWatch_SingleKeysAndDeletes(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	mustBe(t, l.Unfreeze(t.Context(), "op", false), nil)
+	journals := follow(t, l, ScopeJournal("", time.Now()))
+	if b := next(t, journals, withEvents); len(b.Events) != 4 { // two pauses, a freeze, an unfreeze
+		t.Errorf("the journal of all has %d entries, want 4", len(b.Events))
+	}
 	c := asCluster(t, l, "a")
 	attached(t, c, "pvc-1", "node-1")
 	d := detached(t, c, "pvc-1", "node-1")
