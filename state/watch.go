@@ -200,13 +200,37 @@ func (l *Ledger) watchOnce(ctx context.Context, s Scope, handle func(Batch) erro
 				return &handlerError{err}
 			}
 		case <-ask.C:
-			if err := l.client.RequestProgress(ctx); err != nil && ctx.Err() == nil {
-				l.log.Debug("asking a watch for its progress", "kind", string(s.kind), "error", err)
+			asked := time.Now()
+			if !l.askProgress(ctx, s, revision) {
+				break
+			}
+			if err := handle(Batch{Revision: revision, Contact: asked}); err != nil {
+				return &handlerError{err}
 			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// askProgress asks a watch for a sign of life, or finds that it needs none: while
+// etcd as a whole is at a revision that the watch has shown, nothing is missing.
+// Then it returns true. (Until something is written after a watch's start, etcd
+// answers no question about its progress.)
+func (l *Ledger) askProgress(ctx context.Context, s Scope, shown int64) bool {
+	reading, cancel := context.WithTimeout(ctx, progressEvery)
+	defer cancel()
+	current, err := l.Revision(reading)
+	if err == nil && current <= shown {
+		return true
+	}
+	if err == nil {
+		err = l.client.RequestProgress(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		l.log.Debug("asking a watch for its progress", "kind", string(s.kind), "error", err)
+	}
+	return false
 }
 
 // watchList hands over the list that a watch begins with.

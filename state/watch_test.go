@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/holdfast-storage/holdfast/state/statetest"
 )
 
 // follow watches a scope and hands its batches to the test.
@@ -71,6 +73,23 @@ func TestWatch(t *testing.T) {
 	b = next(t, batches, func(b Batch) bool { return b.Revision >= at })
 	if len(b.Events) != 0 || b.Contact.IsZero() {
 		t.Errorf("progress is told as %+v", b)
+	}
+}
+
+// An etcd in which nothing at all is written is no dead one: every watch goes on
+// giving signs of life.
+func TestWatch_QuietEtcd(t *testing.T) {
+	l := openAt(t, statetest.Start(t).Endpoints(), "/holdfast/")
+	var watches []<-chan Batch
+	for _, s := range []Scope{ScopeAttachments("a"), ScopeLedger(), ScopePause("a")} {
+		batches := follow(t, l, s)
+		next(t, batches, func(b Batch) bool { return b.Synced })
+		watches = append(watches, batches)
+	}
+	for _, batches := range watches {
+		for range 2 {
+			next(t, batches, func(b Batch) bool { return len(b.Events) == 0 && !b.Reset })
+		}
 	}
 }
 
