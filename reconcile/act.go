@@ -1,0 +1,247 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+
+	"github.com/holdfast-storage/holdfast/state"
+)
+
+var (
+	// errFence: the fencer did not succeed.
+	errFence = errors.New("fencing failed")
+	// errLive: the live check gave no definite answer, so the node counts as present.
+	errLive = errors.New("the live check gave no answer")
+)
+
+// fencersAtOnce bounds the fencer's calls for one node.
+const fencersAtOnce = 8
+
+// nodeRemoval is the removal of one node's orphans, from the judgement on.
+type nodeRemoval struct {
+	*run
+	term *term
+	node string
+	put  *state.Departure // see look
+	live proof
+	// tried are the volumes that had their turn: what was removed may stand in
+	// the index for a moment yet.
+	tried map[string]bool
+	moved bool
+}
+
+// remove removes what nothing stands in the way of, a batch at a time: it
+// fences, looks again, checks live, and sends. It goes on past orphans that
+// fail, and returns their errors, gathered.
+func (r *run) remove(ctx context.Context, t *term, node string, put *state.Departure) error {
+	n := &nodeRemoval{run: r, term: t, node: node, put: put, tried: map[string]bool{}}
+	// What was found out on the way, a grace above all, shows in the gauges.
+	defer func() { r.tally.note(r.look(t, node, put)) }()
+	var errs *multierror.Error
+	for {
+		p, batch := n.pick()
+		if len(batch) == 0 {
+			break
+		}
+		if r.cfg.DryRun {
+			r.log.Info("dry run: would remove orphans", "node", node, "reason", p.Departure.Reason, "orphans", len(batch), "first", batch[0].Attachment.Volume)
+			continue
+		}
+		if err := r.limiter.WaitN(ctx, len(batch)); err != nil {
+			return err
+		}
+		ready, err := n.fence(ctx, batch, *p.Departure)
+		if err != nil {
+			errs = multierror.Append(errs, err)
+		}
+		if ready = n.still(ready, *p.Departure); len(ready) == 0 {
+			continue
+		}
+		if ready, err = n.check(ctx, ready); err != nil {
+			return multierror.Append(errs, err)
+		}
+		if err := n.send(ctx, ready, *p.Departure); err != nil {
+			return multierror.Append(errs, err)
+		}
+	}
+	if errs == nil && n.moved {
+		return errMoved
+	}
+	return errs.ErrorOrNil()
+}
+
+// pick takes the next batch.
+func (n *nodeRemoval) pick() (NodePlan, []Orphan) {
+	p := n.look(n.term, n.node, n.put)
+	var batch []Orphan
+	for _, o := range p.Removable() {
+		if !n.tried[o.Attachment.Volume] && len(batch) < n.batch {
+			n.tried[o.Attachment.Volume] = true
+			batch = append(batch, o)
+		}
+	}
+	return p, batch
+}
+
+// still looks again, for limiter and fencer may have taken their time, and
+// keeps the orphans that may be removed all the same.
+func (n *nodeRemoval) still(batch []Orphan, d state.Departure) []Orphan {
+	p := n.look(n.term, n.node, n.put)
+	now := make(map[string]Orphan)
+	if p.Departure != nil && p.Departure.ModRevision == d.ModRevision {
+		for _, o := range p.Removable() {
+			now[o.Attachment.Volume] = o
+		}
+	}
+	kept := batch[:0:0]
+	for _, o := range batch {
+		if same, ok := now[o.Attachment.Volume]; ok && same.Attachment.ModRevision == o.Attachment.ModRevision {
+			kept = append(kept, o)
+		}
+	}
+	return kept
+}
+
+// fence cuts the node off from the volumes of a batch, and returns those where
+// that succeeded. A volume in its grace is left for when that is over.
+func (n *nodeRemoval) fence(ctx context.Context, batch []Orphan, d state.Departure) ([]Orphan, error) {
+	if n.cfg.Fencer == nil {
+		return batch, nil
+	}
+	var (
+		mu     sync.Mutex
+		errs   *multierror.Error
+		joined sync.WaitGroup
+		places = make(chan struct{}, fencersAtOnce)
+		done   = make([]bool, len(batch))
+	)
+	for i, o := range batch {
+		places <- struct{}{}
+		joined.Go(func() {
+			defer func() { <-places }()
+			ok, err := n.fenceOne(ctx, o, d)
+			mu.Lock()
+			defer mu.Unlock()
+			if done[i] = ok; err != nil {
+				errs = multierror.Append(errs, err)
+			}
+		})
+	}
+	joined.Wait()
+	var fenced []Orphan
+	for i, o := range batch {
+		if done[i] {
+			fenced = append(fenced, o)
+		}
+	}
+	return fenced, errs.ErrorOrNil()
+}
+
+func (n *nodeRemoval) fenceOne(ctx context.Context, o Orphan, d state.Departure) (bool, error) {
+	a := o.Attachment
+	for g, err := range n.cfg.Cluster.Ledger().Detachments(ctx, a.Volume) {
+		if err != nil {
+			return false, fmt.Errorf("looking for a grace of volume %q: %w", a.Volume, err)
+		}
+		if g.Cluster == a.Cluster && g.Node == a.Node {
+			n.watcher.WatchGrace(a.Node, a.Volume)
+			return false, nil
+		}
+	}
+	if err := n.cfg.Fencer.Fence(ctx, fencing(o, d)); err != nil {
+		n.metrics.fences.WithLabelValues(resultError).Inc()
+		return false, fmt.Errorf("%w: %w", errFence, err)
+	}
+	n.metrics.fences.WithLabelValues(resultOK).Inc()
+	return true, nil
+}
+
+// check keeps the orphans whose reason a live check confirms. One that has most
+// of its time before it serves again.
+func (n *nodeRemoval) check(ctx context.Context, batch []Orphan) ([]Orphan, error) {
+	if n.live.began.IsZero() || time.Since(n.live.began) > n.good/2 {
+		found, err := prove(ctx, n.cfg.Nodes, n.node, n.good)
+		if err != nil {
+			n.metrics.live.WithLabelValues(resultError).Inc()
+			return nil, fmt.Errorf("%w: %w", errLive, err)
+		}
+		n.live = found
+		result := liveConfirmed
+		if !found.confirms(batch[0], n.ledger.MatchNodeUID) {
+			result = liveContradicted
+		}
+		n.metrics.live.WithLabelValues(result).Inc()
+	}
+	kept := batch[:0:0]
+	for _, o := range batch {
+		if n.live.confirms(o, n.ledger.MatchNodeUID) {
+			kept = append(kept, o)
+		}
+	}
+	if len(kept) < len(batch) {
+		n.moved = true
+		n.log.Info("live check contradicts the Node list; nothing is removed", "node", n.node, "reason", batch[0].Reason, "found", n.live.String())
+	}
+	return kept, nil
+}
+
+// send removes a batch in one request, for as long as the live check is good.
+func (n *nodeRemoval) send(ctx context.Context, batch []Orphan, d state.Departure) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, n.live.deadline(n.good))
+	defer cancel()
+	orphans := make([]state.Orphan, len(batch))
+	for i, o := range batch {
+		orphans[i] = state.Orphan{Attachment: o.Attachment, Departure: d, Evidence: state.Evidence{
+			NodeUID: o.Attachment.NodeUID, LiveCheckedAt: n.live.began.UTC(), Fenced: n.cfg.Fencer != nil,
+		}}
+	}
+	sent := n.term.brake.removing(n.node, d)
+	results, err := n.term.lead.Remove(ctx, orphans)
+	if err != nil {
+		result := resultError
+		if errors.Is(err, state.ErrUnknownOutcome) {
+			result = resultUnknown
+		}
+		sent(result == resultUnknown)
+		n.metrics.removals.WithLabelValues(string(d.Reason), result).Add(float64(len(batch)))
+		return fmt.Errorf("removing %d orphans: %w", len(batch), err)
+	}
+	ended := n.take(results, d)
+	sent(ended > 0)
+	return nil
+}
+
+// take counts what came of a request, and says how many ended.
+func (n *nodeRemoval) take(results []state.EndResult, d state.Departure) int {
+	ended, refused := 0, map[string]int{}
+	for _, res := range results {
+		if res.Ended {
+			ended++
+			continue
+		}
+		refused[res.Refused]++
+		if res.Refused == state.RefusedGrace {
+			n.watcher.WatchGrace(n.node, res.Volume) // its end asks again
+		} else {
+			n.moved = true
+		}
+	}
+	n.metrics.removals.WithLabelValues(string(d.Reason), resultOK).Add(float64(ended))
+	n.metrics.removals.WithLabelValues(string(d.Reason), resultRefused).Add(float64(len(results) - ended))
+	if ended > 0 {
+		latency := n.metrics.latency.WithLabelValues(string(d.Reason))
+		for range ended {
+			latency.Observe(max(0, time.Since(d.Since).Seconds()))
+		}
+	}
+	n.log.Info("removal answered", "node", n.node, "reason", d.Reason, "removed", ended, "refused", refused, "first", results[0].Volume)
+	return ended
+}
