@@ -1,0 +1,303 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/holdfast-storage/holdfast/state"
+)
+
+// The sections of a command's help. A flag without one is the command's own.
+const (
+	sectionEtcd  = "Connection to etcd:"
+	sectionWaits = "Waits:"
+	sectionLog   = "Output and logs:"
+)
+
+const (
+	annotationSection = "holdfast_section"
+	annotationTyped   = "holdfast_typed"
+)
+
+// ledgerFlags are the flags of every command that opens the ledger.
+type ledgerFlags struct {
+	endpoints                   []string
+	caCert, cert, key           string
+	user, passwordFile          string
+	prefix, driver, by          string
+	dialTimeout, requestTimeout time.Duration
+	waits                       waits
+	log                         logFlags
+}
+
+// waits are the durations of section 5 of docs/design.md. Zero is one whose
+// flag the command has not got, and stands for its default; a quarantine of
+// zero that was given is state.NoQuarantine.
+type waits struct {
+	gracePeriod, quarantine, attachmentTTL, migrationWindow time.Duration
+	journalRetention, resync, electionTTL, staleAfter       time.Duration
+}
+
+// The names of the waits, for ledgerFlags.add.
+const (
+	waitGracePeriod      = "grace-period"
+	waitQuarantine       = "quarantine"
+	waitAttachmentTTL    = "attachment-ttl"
+	waitMigrationWindow  = "migration-window"
+	waitJournalRetention = "journal-retention"
+	waitResync           = "resync"
+	waitElectionTTL      = "election-ttl"
+	waitStaleAfter       = "stale-after"
+)
+
+const (
+	defaultResync     = 5 * time.Minute
+	defaultStaleAfter = 2 * time.Minute
+)
+
+// allWaits is what a controller takes.
+func allWaits() []string {
+	return []string{waitGracePeriod, waitQuarantine, waitAttachmentTTL, waitMigrationWindow,
+		waitJournalRetention, waitResync, waitElectionTTL, waitStaleAfter}
+}
+
+// add registers the flags, with those of the named waits: a command has only
+// the ones that it needs, so that each flag in its help does something.
+func (f *ledgerFlags) add(fs *pflag.FlagSet, names ...string) {
+	f.addConnection(fs)
+	f.addWaits(fs, names...)
+}
+
+func (f *ledgerFlags) addConnection(fs *pflag.FlagSet) {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	own.StringSliceVar(&f.endpoints, "endpoints", []string{"http://127.0.0.1:2379"}, "etcd's client `URLs`, separated by commas")
+	own.StringVar(&f.caCert, "cacert", "", "verify etcd's certificate by this CA `file` (PEM)")
+	own.StringVar(&f.cert, "cert", "", "show etcd this client certificate `file` (PEM)")
+	own.StringVar(&f.key, "key", "", "the client certificate's key `file` (PEM)")
+	own.StringVar(&f.user, "user", "", "etcd user `name`; the password comes from HOLDFAST_PASSWORD or --password-file")
+	own.StringVar(&f.passwordFile, "password-file", "", "read the etcd user's password from this `file`")
+	own.StringVar(&f.prefix, "prefix", state.DefaultPrefix, "what the ledger's keys begin with")
+	own.StringVar(&f.driver, "driver", "", "CSI driver `name` that the ledger must be of (default whatever is on record)")
+	own.Var(newDuration(&f.dialTimeout, state.DefaultDialTimeout), "dial-timeout", "how long to try to reach etcd")
+	own.Var(newDuration(&f.requestTimeout, state.DefaultRequestTimeout), "request-timeout", "how long to wait for one answer of etcd")
+	addSection(fs, own, sectionEtcd)
+}
+
+func (f *ledgerFlags) addWaits(fs *pflag.FlagSet, names ...string) {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	w := &f.waits
+	for _, wait := range []struct {
+		name     string
+		value    *time.Duration
+		fallback time.Duration
+		usage    string
+	}{
+		{waitGracePeriod, &w.gracePeriod, state.DefaultGracePeriod, "how long after a detach only the same cluster may attach"},
+		{waitQuarantine, &w.quarantine, state.DefaultQuarantine, "how long a missing node is waited for; 0 for not at all"},
+		{waitAttachmentTTL, &w.attachmentTTL, state.DefaultAttachmentTTL, "how long a cluster's controllers may be away before its holds lapse"},
+		{waitMigrationWindow, &w.migrationWindow, state.DefaultMigrationWindow, "how long a volume may have two exclusive holds"},
+		{waitJournalRetention, &w.journalRetention, state.DefaultJournalRetention, "how long journal entries are kept"},
+		{waitResync, &w.resync, defaultResync, "how often everything is joined anew, as a backstop"},
+		{waitElectionTTL, &w.electionTTL, state.DefaultElectionTTL, "how long a leader that is dead keeps the others waiting"},
+		{waitStaleAfter, &w.staleAfter, defaultStaleAfter, "a source not heard of for this long is not trusted"},
+	} {
+		if !slices.Contains(names, wait.name) {
+			continue
+		}
+		value := newDuration(wait.value, wait.fallback)
+		value.zero = wait.name == waitQuarantine
+		own.Var(value, wait.name, wait.usage)
+	}
+	addSection(fs, own, sectionWaits)
+}
+
+// addBy registers who writes; for the verbs that do.
+func (f *ledgerFlags) addBy(fs *pflag.FlagSet) {
+	fs.StringVar(&f.by, "by", "", "who does it, for the records (default `user@host`)")
+}
+
+// addSection moves the flags of own into fs, under a heading of the help.
+func addSection(fs, own *pflag.FlagSet, section string) {
+	own.SortFlags = false
+	own.VisitAll(func(f *pflag.Flag) {
+		setAnnotation(f, annotationSection, section)
+		fs.AddFlag(f)
+	})
+}
+
+func setAnnotation(f *pflag.Flag, key, value string) {
+	if f.Annotations == nil {
+		f.Annotations = map[string][]string{}
+	}
+	f.Annotations[key] = []string{value}
+}
+
+// typed marks flags that agree to one single act. The environment, where
+// something may be left over from another day, does not set them.
+func typed(fs *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		setAnnotation(fs.Lookup(name), annotationTyped, "true")
+	}
+}
+
+// clusterFlags say as which cluster a verb acts.
+type clusterFlags struct{ name, uid string }
+
+func (f *clusterFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.name, "cluster", "", "the cluster's `name` (required)")
+	fs.StringVar(&f.uid, "cluster-uid", "", "`UID` of the cluster's kube-system namespace (default whatever is on record)")
+}
+
+// environmentName is the variable that a flag can also be given as.
+func environmentName(flag string) string {
+	return "HOLDFAST_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func inEnvironment(f *pflag.Flag) bool {
+	return f.Name != "help" && f.Annotations[annotationTyped] == nil
+}
+
+// nameEnvironment adds to each flag's help the variable it is read from.
+func nameEnvironment(fs *pflag.FlagSet) {
+	fs.VisitAll(func(f *pflag.Flag) {
+		if inEnvironment(f) {
+			f.Usage += " [" + environmentName(f.Name) + "]"
+		}
+	})
+}
+
+// readEnvironment sets the flags that the command line has not.
+func readEnvironment(fs *pflag.FlagSet) error {
+	var err error
+	fs.VisitAll(func(f *pflag.Flag) {
+		if err != nil || f.Changed || !inEnvironment(f) {
+			return
+		}
+		name := environmentName(f.Name)
+		value, ok := os.LookupEnv(name)
+		if !ok || value == "" {
+			return
+		}
+		if serr := f.Value.Set(value); serr != nil {
+			err = fmt.Errorf("invalid %s %q in the environment: %s", name, value, expectation(f, serr))
+			return
+		}
+		f.Changed = true
+	})
+	return err
+}
+
+// expectation says what a flag takes, where pflag's own error does not.
+func expectation(f *pflag.Flag, err error) string {
+	switch f.Value.Type() {
+	case "bool":
+		return "expected true or false"
+	case "int", "int64", "uint64", "float64":
+		return "expected a number"
+	}
+	return err.Error()
+}
+
+// explainFlag turns pflag's parse errors into what the rest of the errors look like.
+func explainFlag(cmd *cobra.Command, err error) error {
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		f := bad.GetFlag()
+		return fmt.Errorf("invalid --%s %q: %s", f.Name, bad.GetValue(), expectation(f, bad.Unwrap()))
+	}
+	return fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())
+}
+
+// duration is a flag of a length of time.
+type duration struct {
+	value *time.Duration
+	zero  bool // 0 may be given, and means none at all
+}
+
+func newDuration(value *time.Duration, fallback time.Duration) *duration {
+	*value = fallback
+	return &duration{value: value}
+}
+
+func (d *duration) Set(s string) error {
+	v, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("expected a duration, such as 30s, 5m or 2h")
+	case v == 0 && d.zero:
+		v = state.NoQuarantine
+	case v <= 0 && d.zero:
+		return fmt.Errorf("expected a duration of zero or more, such as 30s, 5m or 2h")
+	case v <= 0:
+		return fmt.Errorf("expected a duration above zero, such as 30s, 5m or 2h")
+	}
+	*d.value = v
+	return nil
+}
+
+func (d *duration) Type() string { return "duration" }
+
+func (d *duration) String() string {
+	if d.value == nil || *d.value <= 0 {
+		return ""
+	}
+	return shortDuration(*d.value)
+}
+
+// choice is a flag of a closed set of words.
+type choice struct {
+	value   *string
+	allowed []string
+}
+
+func (c *choice) Set(s string) error {
+	if !slices.Contains(c.allowed, s) {
+		return fmt.Errorf("expected one of %s", strings.Join(c.allowed, ", "))
+	}
+	*c.value = s
+	return nil
+}
+
+func (c *choice) Type() string { return strings.Join(c.allowed, "|") }
+
+func (c *choice) String() string {
+	if c.value == nil {
+		return ""
+	}
+	return *c.value
+}
+
+func newChoice(value *string, fallback string, allowed ...string) *choice {
+	*value = fallback
+	return &choice{value, allowed}
+}
+
+// logFlags say what is logged, to standard error.
+type logFlags struct{ level, format string }
+
+// add registers the flags. A verb that runs once logs errors only: what it has
+// to say it prints.
+func (f *logFlags) add(fs *pflag.FlagSet, level string) {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	own.Var(newChoice(&f.level, level, "debug", "info", "warn", "error"), "log-level", "log this and what is worse, to standard error")
+	own.Var(newChoice(&f.format, "text", "text", "json"), "log-format", "how to log")
+	addSection(fs, own, sectionLog)
+}
+
+func (f *logFlags) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(f.level)) // the flag takes only what this knows
+	options := &slog.HandlerOptions{Level: level}
+	if f.format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

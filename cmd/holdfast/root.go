@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// The groups of commands, in the order of the help.
+const (
+	groupStart    = "start"
+	groupVolumes  = "volumes"
+	groupLook     = "look"
+	groupOperator = "operator"
+	groupOther    = "other"
+)
+
+const rootLong = `Holdfast is the ledger of which node of which Kubernetes cluster holds which
+storage volume. Its records live in etcd.
+
+  hold         a node may use the volume, until somebody says otherwise
+  attachment   the hold's cluster is alive and stands by it
+  grace        just after a detach: only the same cluster may attach
+  lapsed       held, and its cluster has been away for a while. Still held
+  token        a number that is greater for every later hold of a volume
+
+Every flag can also be given in the environment, as the help of each command
+names it: --grace-period as HOLDFAST_GRACE_PERIOD. A flag wins. Only what agrees
+to one single act (--yes, --commit, --restored and the like) has to be typed.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 conflict, 4 not found.`
+
+const rootExample = `  # See the whole of it on this machine, in under a minute
+  holdfast demo
+
+  # Run the controller of a cluster, with an etcd of its own
+  holdfast controller --cluster east --embedded-etcd ./holdfast.etcd --nodes nodes.json
+
+  # Attach, look, detach
+  holdfast attach vol-1 node-1 --cluster east
+  holdfast get vol-1
+  holdfast detach vol-1 node-1 --cluster east`
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "holdfast",
+		Short:         "The ledger of which node holds which storage volume",
+		Long:          rootLong,
+		Example:       rootExample,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		// The environment is read after the command line, so that a flag wins.
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return readEnvironment(cmd.Flags()) },
+	}
+	root.AddGroup(
+		&cobra.Group{ID: groupStart, Title: "Start here:"},
+		&cobra.Group{ID: groupVolumes, Title: "Volumes:"},
+		&cobra.Group{ID: groupLook, Title: "Look:"},
+		&cobra.Group{ID: groupOperator, Title: "Operate:"},
+		&cobra.Group{ID: groupOther, Title: "Other:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(groupStart, newController(), newDemo())
+	add(groupVolumes, newAttach(), newDetach(), newMigrate(), newClear())
+	add(groupLook, newGet(), newList(), newWatch(), newPlan(), newJournal(), newClusters())
+	add(groupOperator, newPause(), newResume(), newFreeze(), newUnfreeze(), newEvict())
+	add(groupOther, newVersion())
+	root.SetHelpCommand(newHelp())
+	root.SetHelpCommandGroupID(groupOther)
+	root.SetCompletionCommandGroupID(groupOther)
+	root.SetUsageFunc(printUsage)
+	root.SetFlagErrorFunc(explainFlag)
+	settle(root)
+	return root
+}
+
+// settle does for every command what none of them should have to think of.
+func settle(cmd *cobra.Command) {
+	cmd.DisableFlagsInUseLine = false
+	cmd.Flags().SortFlags = false
+	nameEnvironment(cmd.LocalFlags())
+	if act := cmd.RunE; act != nil {
+		// What fails before a command runs is wrong usage; what fails while it
+		// runs is judged by its error.
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if err := act(cmd, args); err != nil {
+				return &runError{err}
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		settle(sub)
+	}
+}
+
+// runError is an error of a command that was used as it should be.
+type runError struct{ error }
+
+func (e *runError) Unwrap() error { return e.error }
+
+// takes is the arguments of a command, by the names that its usage line gives them.
+func takes(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == len(names):
+			return nil
+		case len(names) == 0:
+			return fmt.Errorf("%s takes no argument, and was given %q; see '%s --help'", cmd.CommandPath(), args, cmd.CommandPath())
+		}
+		return fmt.Errorf("%s takes %s, and was given %d: %q; see '%s --help'",
+			cmd.CommandPath(), strings.Join(names, " and "), len(args), args, cmd.CommandPath())
+	}
+}
+
+// newHelp is cobra's own help command, but that an unknown topic is wrong usage.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || about == nil || len(rest) > 0 && about == cmd.Root() {
+				return usagef("no command %q; see 'holdfast help'", strings.Join(args, " "))
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
+}
