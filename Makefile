@@ -1,0 +1,106 @@
+# Holdfast's build. It needs Go and a C compiler (for the race detector), and
+# brings the rest itself, built from source: etcd from e2e/etcd, the linter from
+# tools. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# What to test, and how. All of them can be given on the command line.
+PKG      ?= ./...
+RUN      ?= .
+COUNT    ?= 10
+# One package's tests in all. The slowest wait for real leases.
+TIMEOUT  ?= 10m
+# Most tests wait for etcd rather than compute, so more of them than cores.
+PARALLEL ?= 4
+FUZZTIME ?= 30s
+TESTFLAGS ?=
+
+ETCD_FILES := $(shell find e2e/etcd -name '*.go' -o -name 'go.mod' -o -name 'go.sum' 2>/dev/null)
+MODULES    := . e2e/etcd tools
+
+.PHONY: help
+help: ## Print this list
+	@echo "Holdfast $(VERSION). Targets:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "Variables: PKG=$(PKG) RUN=$(RUN) COUNT=$(COUNT) TIMEOUT=$(TIMEOUT) PARALLEL=$(PARALLEL) FUZZTIME=$(FUZZTIME) TESTFLAGS=$(TESTFLAGS)"
+
+.PHONY: build
+build: ## Build bin/holdfast
+	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/ ./cmd/...
+	@echo "built bin/holdfast $(VERSION)"
+
+.PHONY: demo
+demo: build ## Build, and show the whole of it on this machine in under a minute
+	@bin/holdfast demo
+
+.PHONY: test
+test: etcd need-cc ## Unit and integration tests on a real etcd, with the race detector (PKG, RUN, TESTFLAGS)
+	$(GO) test -race -timeout $(TIMEOUT) -parallel $(PARALLEL) -run '$(RUN)' $(TESTFLAGS) $(PKG)
+
+.PHONY: lint
+lint: bin/golangci-lint ## Formatting, vet, linters, import direction, and the modules' checksums
+	@echo "lint: golangci-lint run"
+	@GOFLAGS="$${GOFLAGS:-} -trimpath" bin/golangci-lint run ./... # -trimpath: shares the build's cache
+	@echo "lint: gofmt of the other modules"
+	@files=$$(gofmt -l e2e tools 2>/dev/null); test -z "$$files" || { echo "not gofmt'd: $$files"; exit 1; }
+	@for m in $(MODULES); do echo "lint: go mod verify and tidy in $$m"; (cd $$m && $(GO) mod verify && $(GO) mod tidy -diff); done
+
+.PHONY: fmt
+fmt: bin/golangci-lint ## Format every Go file
+	@bin/golangci-lint fmt ./... && gofmt -w e2e && echo "formatted"
+
+.PHONY: etcd
+etcd: bin/etcd ## Build etcd, etcdctl and etcdutl into bin/ for tests and for trying things
+
+# One rule makes all three; bin/etcd stands for them.
+bin/etcd: $(ETCD_FILES)
+	@echo "building etcd, etcdctl and etcdutl into bin/"
+	@mkdir -p bin
+	@cd e2e/etcd && $(GO) build -trimpath -o ../../bin/ ./...
+	@touch bin/etcd
+	@bin/etcd --version | head -1
+
+bin/golangci-lint: tools/go.mod tools/go.sum
+	@echo "building golangci-lint into bin/ (about a minute the first time)"
+	@mkdir -p bin
+	@cd tools && $(GO) build -trimpath -ldflags '-s -w' -o ../bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+.PHONY: deflake
+deflake: etcd need-cc ## Run tests COUNT times in random order (PKG=./state RUN=TestName COUNT=50)
+	$(GO) test -race -timeout 60m -parallel $(PARALLEL) -count=$(COUNT) -shuffle=on -failfast -run '$(RUN)' $(TESTFLAGS) $(PKG)
+
+.PHONY: fuzz
+fuzz: need-cc ## Fuzz every fuzz target for FUZZTIME each (RUN picks some by name)
+	@targets=$$(grep -roE --include='*_test.go' --exclude-dir=e2e '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' || true); \
+	test -n "$$targets" || { echo "no fuzz targets"; exit 0; }; \
+	while read -r file name; do \
+	  [[ "$$name" =~ $(RUN) ]] || continue; \
+	  echo "fuzz: $$name in $$(dirname $$file) for $(FUZZTIME)"; \
+	  $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)"; \
+	done <<<"$$targets"
+
+.PHONY: cover
+cover: etcd ## Test coverage over all packages, into coverage.out
+	@$(GO) test -timeout $(TIMEOUT) -parallel $(PARALLEL) -coverprofile=coverage.out -coverpkg=./... $(PKG)
+	@$(GO) tool cover -func=coverage.out | tail -1
+
+.PHONY: tidy
+tidy: ## go mod tidy in every module
+	@for m in $(MODULES); do echo "tidy: $$m"; (cd $$m && $(GO) mod tidy); done
+
+.PHONY: clean
+clean: ## Remove what was built
+	@rm -rf bin .cache coverage.* && echo "removed bin/, .cache/ and coverage files"
+
+.PHONY: need-cc
+need-cc:
+	@command -v "$$($(GO) env CC)" >/dev/null || { echo "the race detector needs a C compiler: $$($(GO) env CC) not found"; exit 1; }
