@@ -56,7 +56,7 @@ func (l *Ledger) Cluster(ctx context.Context, id Identity) (*Cluster, error) {
 		id.UID = rec.UID
 	}
 	c := &Cluster{ledger: l, name: id.Name, uid: id.UID, sessions: &sessionPool{ledger: l}}
-	l.metrics.leading(id.Name, false) // so that nobody ever leading can be seen too
+	l.metrics.opened(id.Name)
 	return c, c.accept(rec)
 }
 

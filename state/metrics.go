@@ -93,6 +93,10 @@ func (m *metrics) ended(late time.Duration) {
 	}
 }
 
+// opened makes a cluster's gauge, at 0 where it is new: that nobody has ever led
+// can be seen too.
+func (m *metrics) opened(cluster string) { m.leader.WithLabelValues(cluster) }
+
 func (m *metrics) leading(cluster string, is bool) {
 	value := 0.0
 	if is {

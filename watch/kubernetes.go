@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -79,7 +78,10 @@ func NewKubernetesFrom(core corev1client.CoreV1Interface, readyz func(context.Co
 
 // Run lists and watches the Nodes. Only the fields of Node are kept.
 func (k *Kubernetes) Run(ctx context.Context, revision func(context.Context) (int64, error), sink NodeSink) error {
-	feed := &nodeFeed{k: k, ended: ctx.Err, revision: revision, sink: sink}
+	feed := &nodeFeed{
+		k: k, ended: ctx.Err, sink: sink,
+		revision: func() (int64, error) { return revision(ctx) },
+	}
 	lister := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc:  feed.list,
 		WatchFuncWithContext: feed.watch,
@@ -98,10 +100,10 @@ func (k *Kubernetes) Run(ctx context.Context, revision func(context.Context) (in
 type nodeFeed struct {
 	k        *Kubernetes
 	ended    func() error // not nil once Run is to end
-	revision func(context.Context) (int64, error)
+	revision func() (int64, error)
 	sink     NodeSink
-	since    atomic.Int64 // etcd's revision before the list that comes next
-	silence  *time.Timer  // ends a watch that hangs
+	silence  *time.Timer // ends a watch that hangs
+	endWatch func()      // ends the watch that was begun last; nil before the first
 }
 
 // heard passes on what was heard, but for errors of Run's own end.
@@ -111,24 +113,7 @@ func (f *nodeFeed) heard(err error) {
 	}
 }
 
-// begin notes the revision that a list continues from. It comes first: what
-// changes in the Nodes after it is in the list, or in the watch from there on.
-func (f *nodeFeed) begin(ctx context.Context) error {
-	revision, err := f.revision(ctx)
-	if err != nil {
-		return fmt.Errorf("etcd's revision, to list Nodes from: %w", err)
-	}
-	f.since.Store(revision)
-	return nil
-}
-
 func (f *nodeFeed) list(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-	if opts.Continue == "" { // not a further page
-		if err := f.begin(ctx); err != nil {
-			f.heard(err)
-			return nil, err
-		}
-	}
 	nodes, err := f.k.core.Nodes().List(ctx, opts)
 	if err != nil {
 		err = fmt.Errorf("listing Nodes: %w", err)
@@ -143,10 +128,6 @@ func (f *nodeFeed) watch(ctx context.Context, opts metav1.ListOptions) (kubewatc
 	lists := opts.SendInitialEvents != nil && *opts.SendInitialEvents
 	if lists {
 		limit = max(limit, listTimeout)
-		if err := f.begin(ctx); err != nil {
-			f.heard(err)
-			return nil, err
-		}
 	}
 	w, err := f.k.core.Nodes().Watch(ctx, opts)
 	if err != nil {
@@ -169,7 +150,7 @@ func (f *nodeFeed) watch(ctx context.Context, opts metav1.ListOptions) (kubewatc
 // Reflector's goroutine alone.
 func (f *nodeFeed) expect(within time.Duration, end func()) {
 	f.stop()
-	f.silence = time.AfterFunc(within, end)
+	f.silence, f.endWatch = time.AfterFunc(within, end), end
 }
 
 func (f *nodeFeed) stop() {
@@ -219,6 +200,10 @@ func (nodeStore) Transformer() cache.TransformFunc {
 	}
 }
 
+// Replace passes a whole list on, with etcd's revision of after it: since then
+// nothing goes unseen, being in the watch that goes on from the list. Of a node
+// that came and went before the list neither would tell, so a departure is
+// trusted only if it is newer than a revision that is newer than the list.
 func (s nodeStore) Replace(objects []any, _ string) error {
 	nodes := make([]Node, 0, len(objects))
 	for _, o := range objects {
@@ -228,8 +213,17 @@ func (s nodeStore) Replace(objects []any, _ string) error {
 		}
 		nodes = append(nodes, fromKubernetes(n))
 	}
+	since, err := s.feed.revision()
+	if err != nil {
+		err = fmt.Errorf("etcd's revision, since which the list of Nodes is continuous: %w", err)
+		s.feed.heard(err)
+		if s.feed.endWatch != nil {
+			s.feed.endWatch() // the Reflector leaves the watch of a list that cannot be taken open
+		}
+		return err
+	}
 	s.feed.alive()
-	s.feed.sink.ReplaceNodes(nodes, s.feed.since.Load())
+	s.feed.sink.ReplaceNodes(nodes, since)
 	return nil
 }
 

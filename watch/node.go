@@ -34,8 +34,9 @@ type Node struct {
 type NodeSource interface {
 	// Run feeds sink until ctx ends, and then returns ctx's error once its
 	// goroutines are done. Any other error is for good. It calls revision
-	// before each list that does not continue the one before it, so that sink
-	// learns since when the view has been without a gap.
+	// after each list that does not continue the one before it, so that sink
+	// learns since when the view has been without a gap: what came and went
+	// before the list is in no list, and so not before the revision either.
 	Run(ctx context.Context, revision func(context.Context) (int64, error), sink NodeSink) error
 	// Live looks a node up past every cache, and asks whether the source
 	// itself is healthy. ErrNodeNotFound only where both answers are definite.

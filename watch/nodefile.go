@@ -232,13 +232,9 @@ func (r *fileRun) look(ctx context.Context, changed bool) bool {
 	nodes, info, err := r.file.read()
 	since := r.since
 	if err == nil && r.gap {
-		// The revision must be older than the list, so the list is read again.
-		// The first reading saved asking etcd for nothing.
+		// After the reading: what came and went before it, nobody saw.
 		if since, err = r.revision(ctx); err != nil {
 			err = fmt.Errorf("node file %s is not relied on, for want of a revision to count from: %w", r.file.path, err)
-		} else {
-			begun = time.Now()
-			nodes, info, err = r.file.read()
 		}
 	}
 	if ctx.Err() != nil {

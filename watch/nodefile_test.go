@@ -244,17 +244,17 @@ func TestFile_MissingAtFirst(t *testing.T) {
 	sink.untilNodes(t, "b")
 }
 
-// The revision is older than the list that it is said of.
-func TestFile_RevisionComesBeforeTheList(t *testing.T) {
+// The revision is newer than the list that it is said of.
+func TestFile_RevisionComesAfterTheList(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nodes")
 	write(t, path, listOf("before"))
 	rev := revisions{hook: func() { replace(t, path, listOf("after")) }}
 	f := NewFile(path, "", nil)
 	sink := runSource(t, f, rev.next)
-	sink.until(t, "there is a list", func() bool { return sink.lists > 0 })
+	sink.untilNodes(t, "after")
 	sink.read(func() {
-		if sink.names() != "after" {
-			t.Errorf("the first list is that of %q: it was read before its revision", sink.names())
+		if !sink.had("before") {
+			t.Error("the first list was read after its revision")
 		}
 	})
 }

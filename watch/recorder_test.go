@@ -20,6 +20,7 @@ const patience = 30 * time.Second
 type recorder struct {
 	mu      sync.Mutex
 	nodes   map[string]Node
+	ever    map[string]bool // the names of all nodes there ever were
 	since   int64
 	lists   int
 	heard   int // signs of life, lists and changes included
@@ -28,7 +29,12 @@ type recorder struct {
 	changed chan struct{}
 }
 
-func newRecorder() *recorder { return &recorder{changed: make(chan struct{})} }
+func newRecorder() *recorder {
+	return &recorder{ever: map[string]bool{}, changed: make(chan struct{})}
+}
+
+// had says whether a node was ever there. Call it from read.
+func (r *recorder) had(name string) bool { return r.ever[name] }
 
 func (r *recorder) change(f func()) {
 	r.mu.Lock()
@@ -43,6 +49,7 @@ func (r *recorder) ReplaceNodes(nodes []Node, since int64) {
 		r.nodes = map[string]Node{}
 		for _, n := range nodes {
 			r.nodes[n.Name] = n
+			r.ever[n.Name] = true
 		}
 		r.since, r.err = since, nil
 		r.lists++

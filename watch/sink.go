@@ -27,18 +27,28 @@ func (s nodeSink) ApplyNode(n Node, deleted bool) {
 
 // Heard takes in a sign of life, or of none.
 func (s nodeSink) Heard(err error) {
-	var before error
+	news := false
 	s.w.update(func() changes {
-		before = s.w.fresh.nodes.err
 		if err == nil {
 			s.w.fresh.nodes = contact{at: time.Now()}
-		} else {
-			s.w.fresh.nodes.err = err
-			s.w.metrics.nodeError()
+			return changes{}
+		}
+		s.w.metrics.nodeError()
+		if s.w.fresh.nodes.err == nil {
+			clear(s.w.said)
+		}
+		s.w.fresh.nodes.err = err
+		if _, said := s.w.said[err.Error()]; !said && len(s.w.said) < maxSaid {
+			s.w.said[err.Error()] = struct{}{}
+			news = true
 		}
 		return changes{}
 	})
-	if err != nil && (before == nil || before.Error() != err.Error()) {
+	if news {
 		s.w.log.Warn("nodes cannot be read; nothing is removed until they are", "error", err)
 	}
 }
+
+// maxSaid bounds the lines that one outage of the Node list gives. A source that
+// is tried again and again fails in few ways, and each is said once.
+const maxSaid = 8

@@ -82,6 +82,7 @@ type Watcher struct {
 	running bool
 	index   *index
 	fresh   freshness
+	said    map[string]struct{} // errors of the Node list's outage that were logged
 	graces  graces
 	queue   nodeQueue     // nil until someone asks for it
 	order   *order        // the queue's
@@ -119,6 +120,7 @@ func newWatcher(cfg Config, cluster string, records recordWatcher, awaitQuaranti
 func (w *Watcher) reset() {
 	w.index = newIndex(w.cluster, w.cfg.MatchNodeUID, w.awaitQuarantine)
 	w.fresh = freshness{after: w.cfg.StaleAfter}
+	w.said = make(map[string]struct{})
 	w.graces = newGraces()
 	w.loaded = make(chan struct{})
 }

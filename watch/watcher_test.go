@@ -311,6 +311,32 @@ func TestWatcher_UndecodableIsReportedOnce(t *testing.T) {
 	}
 }
 
+// An outage is told of, in few lines however long it lasts, and the next one again.
+func TestWatcher_OutageOfTheNodeListIsLogged(t *testing.T) {
+	s := newStage(t, nil)
+	s.run("n1")
+	outage := func() {
+		for range 100 {
+			s.sink.Heard(errors.New("connection refused"))
+			s.sink.Heard(errors.New("is missing"))
+		}
+	}
+	outage()
+	for i := range 100 {
+		s.sink.Heard(fmt.Errorf("request %d failed", i))
+	}
+	for text, want := range map[string]int{"connection refused": 1, "is missing": 1, "nodes cannot be read": maxSaid, "source is stale": 0} {
+		if got := s.logs.with(text); len(got) != want {
+			t.Errorf("%d lines say %q, want %d: %q", len(got), text, want, got)
+		}
+	}
+	s.sink.Heard(nil)
+	outage()
+	if got := s.logs.with("connection refused"); len(got) != 2 {
+		t.Errorf("after a second outage: %q, want a line for each", got)
+	}
+}
+
 func TestWatcher_RunsAgain(t *testing.T) {
 	s := newStage(t, nil)
 	s.attach("v1", "gone")
