@@ -40,6 +40,7 @@ type Keeper struct {
 	// session is the TTL that the ledger's own attachments are given.
 	session time.Duration
 	running atomic.Bool
+	lapses  lapsedSet
 }
 
 const (
@@ -64,10 +65,12 @@ func NewKeeper(cfg KeeperConfig) (*Keeper, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Keeper{
-		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Cluster.Name()), metrics: newKeeperMetrics(),
+	k := &Keeper{
+		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Cluster.Name()),
 		session: cfg.Cluster.Ledger().Config().AttachmentTTL,
-	}, nil
+	}
+	k.metrics = newKeeperMetrics(&k.lapses)
+	return k, nil
 }
 
 // Run keeps until ctx ends, and then returns ctx's error once all its
@@ -200,6 +203,7 @@ func keepAgain(ttl time.Duration) time.Duration {
 type keeperMetrics struct {
 	rounds, rearms *prometheus.CounterVec
 	gathered       prometheus.Counter
+	lapsed         prometheus.GaugeFunc
 }
 
 // What came of an attachment that was found to be gone.
@@ -209,8 +213,12 @@ const (
 	rearmError = "error"
 )
 
-func newKeeperMetrics() *keeperMetrics {
+func newKeeperMetrics(lapsed *lapsedSet) *keeperMetrics {
 	m := &keeperMetrics{
+		lapsed: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "holdfast_lapsed_holds",
+			Help: "Holds of the cluster that were found lapsed and could not be armed again yet.",
+		}, lapsed.count),
 		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "holdfast_keepalive_rounds_total", Help: "Rounds of keep-alives, each after a look at the cluster's identity, by result.",
 		}, []string{"result"}),
@@ -232,5 +240,5 @@ func newKeeperMetrics() *keeperMetrics {
 }
 
 func (m *keeperMetrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.rounds, m.rearms, m.gathered}
+	return []prometheus.Collector{m.rounds, m.rearms, m.gathered, m.lapsed}
 }

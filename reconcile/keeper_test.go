@@ -212,6 +212,9 @@ func TestKeeper_PassesOverWhatDoesNotDecode(t *testing.T) {
 	k := w.keeper(w.cluster)
 	eventually(t, "the other is armed again", func() bool { return w.state("vol-2") == state.StateAttached })
 	eventually(t, "the broken one is counted", func() bool { return value(k.metrics.rearms.WithLabelValues(rearmError)) == 1 })
+	if n := k.lapses.count(); n != 1 {
+		t.Errorf("%v holds count as lapsed, want the broken one", n)
+	}
 	w.mustHold("vol-1", "n1")
 }
 

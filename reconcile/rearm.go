@@ -143,6 +143,35 @@ func (k *Keeper) sift(ctx context.Context, lapses []watch.Lapse) ([]watch.Lapse,
 	return out, nil
 }
 
+// lapsedSet are the holds that are known to have lapsed. It is safe for
+// concurrent use.
+type lapsedSet struct {
+	mu    sync.Mutex
+	holds map[lapsedHold]struct{}
+}
+
+type lapsedHold struct{ node, volume string }
+
+func (s *lapsedSet) note(h state.Hold, lapsed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := lapsedHold{h.Node, h.Volume}
+	switch {
+	case !lapsed:
+		delete(s.holds, at)
+	case s.holds == nil:
+		s.holds = map[lapsedHold]struct{}{at: {}}
+	default:
+		s.holds[at] = struct{}{}
+	}
+}
+
+func (s *lapsedSet) count() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return float64(len(s.holds))
+}
+
 // rearming is a number of re-arms under way.
 type rearming struct {
 	k      *Keeper
@@ -161,6 +190,7 @@ func (r *rearming) start(ctx context.Context, h state.Hold, failed func()) {
 	r.joined.Go(func() {
 		defer func() { <-r.places }()
 		err := r.k.cfg.Cluster.Rearm(ctx, h)
+		r.k.lapses.note(h, err != nil && !errors.Is(err, state.ErrNotFound))
 		switch {
 		case err == nil:
 			r.k.metrics.rearms.WithLabelValues(rearmed).Inc()

@@ -27,6 +27,7 @@ type Ledger struct {
 	metrics *metrics
 	writer  *writer
 	waits   *waitPool
+	asks    asking
 
 	etcdID   atomic.Uint64
 	seen     atomic.Int64 // the last revision seen: R of section 4

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -224,13 +225,30 @@ func (l *Ledger) askProgress(ctx context.Context, s Scope, shown int64) bool {
 	if err == nil && current <= shown {
 		return true
 	}
-	if err == nil {
+	if err == nil && l.asks.allow(time.Now()) {
 		err = l.client.RequestProgress(ctx)
 	}
 	if err != nil && ctx.Err() == nil {
 		l.log.Debug("asking a watch for its progress", "kind", string(s.kind), "error", err)
 	}
 	return false
+}
+
+// asking keeps the watches of a ledger from asking each for itself: etcd answers
+// one question to every watch of the connection.
+type asking struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+func (a *asking) allow(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now.Sub(a.last) < progressEvery/2 {
+		return false
+	}
+	a.last = now
+	return true
 }
 
 // watchList hands over the list that a watch begins with.
