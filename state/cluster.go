@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -61,17 +60,8 @@ func (l *Ledger) Cluster(ctx context.Context, id Identity) (*Cluster, error) {
 }
 
 func (l *Ledger) register(ctx context.Context, id Identity) (ClusterRecord, error) {
-	key := l.keys.cluster(id.Name)
 	value := encode(clusterValue{UID: id.UID, Since: now(), By: l.cfg.By})
-	err := l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
-		resp, err := l.client.Txn(ctx).
-			If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
-			Then(clientv3.OpPut(key, value)).Commit()
-		if err != nil {
-			return nil, err
-		}
-		return resp.Header, nil
-	})
+	err := l.putOnce(ctx, l.keys.cluster(id.Name), value)
 	if err != nil {
 		return ClusterRecord{}, fmt.Errorf("putting cluster %q on record: %w", id.Name, err)
 	}

@@ -94,21 +94,23 @@ func (l *Ledger) start(ctx context.Context) error {
 // create puts the ledger's record, unless another process was faster.
 func (l *Ledger) create(ctx context.Context) (LedgerRecord, error) {
 	value := encode(ledgerValue{UUID: uuid.NewString(), Format: format, Driver: l.cfg.Driver, Created: now()})
-	key := l.keys.ledger()
-	err := l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
-		// Sent again after a lost answer it finds its own record, or another's: both are the ledger.
-		resp, err := l.client.Txn(ctx).
-			If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
-			Then(clientv3.OpPut(key, value)).Commit()
+	if err := l.putOnce(ctx, l.keys.ledger(), value); err != nil {
+		return LedgerRecord{}, fmt.Errorf("making the ledger's record: %w", err)
+	}
+	return l.Record(ctx)
+}
+
+// putOnce puts a record where there is none. Which one is there afterwards, this
+// one or a faster process's, has to be read: sent again after a lost answer it
+// finds its own.
+func (l *Ledger) putOnce(ctx context.Context, key, value string) error {
+	return l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
+		resp, err := l.client.Txn(ctx).If(absent(key)).Then(clientv3.OpPut(key, value)).Commit()
 		if err != nil {
 			return nil, err
 		}
 		return resp.Header, nil
 	})
-	if err != nil {
-		return LedgerRecord{}, fmt.Errorf("making the ledger's record %q: %w", key, err)
-	}
-	return l.Record(ctx)
 }
 
 // Record reads the ledger's own record. ErrNotFound if there is none.
