@@ -66,7 +66,7 @@ bin/etcd: $(ETCD_FILES)
 	@mkdir -p bin
 	@cd e2e/etcd && $(GO) build -trimpath -o ../../bin/ ./...
 	@touch bin/etcd
-	@bin/etcd --version | head -1
+	@bin/etcd --version | sed -n 1p
 
 bin/golangci-lint: tools/go.mod tools/go.sum
 	@echo "building golangci-lint into bin/ (about a minute the first time)"

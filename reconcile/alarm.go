@@ -134,8 +134,10 @@ func (t *term) releaseWhenDue(ctx context.Context) {
 	if err != nil {
 		t.run.log.Warn("the brake could not be released; trying again", "error", err)
 		t.mu.Lock()
-		t.engaged = time.Now().Add(min(0, releaseRetry-release))
-		t.mu.Unlock()
+		defer t.mu.Unlock()
+		if !t.engaged.IsZero() {
+			t.engaged = time.Now().Add(min(0, releaseRetry-release))
+		}
 		return
 	}
 	t.brake.note(entry)

@@ -29,7 +29,7 @@ type BrakeConfig struct {
 	// Min is a number of nodes that may always be missing; default 2.
 	Min int
 	// Window is how long a removed node counts; default 10 minutes. It must be
-	// shorter than the journal's retention, which it is rebuilt from.
+	// shorter than the journal's retention, for it is rebuilt from the journal.
 	Window time.Duration
 	// Release, above 0, lets a brake that has been engaged for so long go on by
 	// itself, except where there are no nodes at all. Default: never.

@@ -116,6 +116,39 @@ func TestBrake_SmallBitesAndRestart(t *testing.T) {
 	w.mustStay(volumes[2:]...)
 }
 
+// A release covers a departure for as long as that stands, whoever leads and
+// however long ago it was given.
+func TestBrake_ReleaseOutlivesTheLeader(t *testing.T) {
+	t.Parallel()
+	w, names, volumes := brakeWorld(t)
+	window := func(c *Config) { c.Brake.Window = time.Second }
+	first := w.started(window)
+	second := w.reconciler(window)
+	w.start(second)
+	eventually(t, "the second watches", func() bool { return second.watcher.Sources().Loaded() })
+	if err := w.ledger.Pause(t.Context(), "a", "test", "let me look", 0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the pause is seen", func() bool { return second.watcher.Cluster().Pause != nil && first.watcher.Cluster().Pause != nil })
+	for _, n := range names[:4] {
+		w.nodes.remove(n)
+		w.departed(n)
+	}
+	braked(t, first)
+	released, err := w.ledger.ReleaseBrake(t.Context(), "a", "test", "all is well")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unbraked(t, first)
+	eventually(t, "the window has passed", func() bool { return time.Since(released.At) > 1500*time.Millisecond })
+	first.Stop()
+	eventually(t, "the second leads", second.Leading)
+	if err := w.ledger.Resume(t.Context(), "a", "test"); err != nil {
+		t.Fatal(err)
+	}
+	w.removed(volumes[:4]...)
+}
+
 func TestBrake_WindowPasses(t *testing.T) {
 	t.Parallel()
 	w, names, volumes := brakeWorld(t)

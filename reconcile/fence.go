@@ -20,6 +20,8 @@ import (
 // Fence returns nil once the node can no longer write to the volume, and only
 // then may the removal go on. It is called again after a failure of its own or
 // of the removal, so that fencing twice must be no error. It must end with ctx.
+// Nothing here undoes a fence: a node that comes back is let in by whoever
+// brings it back.
 type Fencer interface {
 	Fence(ctx context.Context, f Fencing) error
 }

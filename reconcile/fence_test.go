@@ -238,3 +238,27 @@ func TestFencer_WaitsForGraceAndQuarantine(t *testing.T) {
 }
 
 var _ live = watch.NodeSource(nil)
+
+// A node that comes back and goes again while its worker is busy with the
+// fencer: the queue makes one change of the two, and it waits anew all the same.
+func TestComesAndGoesWhileFencing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, newNodes("n1", "n2"), shortWaits)
+	w.attach("vol-1", "n2")
+	first := true
+	w.started(func(c *Config) {
+		c.Fencer = &fakeFencer{answer: func(Fencing) error {
+			if first {
+				first = false
+				w.nodes.add("n2")
+				w.nodes.remove("n2")
+			}
+			return nil
+		}}
+	})
+	w.nodes.remove("n2")
+	w.removed("vol-1")
+	if n := w.departures("n2"); n != 2 {
+		t.Errorf("%d departures, want 2: the node was back in between", n)
+	}
+}

@@ -97,10 +97,8 @@ func (r *run) depart(ctx context.Context, t *term, p NodePlan) (put *state.Depar
 		log.Info("dry run: would put a departure, and remove the orphans when its quarantine is over")
 		return nil, true, nil
 	}
-	if p.Departure.ModRevision == 0 {
-		if after := r.damper.next(p.Node, time.Now()); after > 0 {
-			return nil, true, laterError{after: after, why: "another replica deleted the departure, whose Node list may lag"}
-		}
+	if after := r.damper.next(p.Node, time.Now()); after > 0 {
+		return nil, true, laterError{after: after, why: "it was put just now"}
 	}
 	d, err := t.lead.Depart(ctx, *p.Departure, quarantine)
 	if errors.Is(err, state.ErrConflict) {
@@ -132,8 +130,9 @@ const (
 	damperMost  = 30 * time.Second
 )
 
-// damper slows down two replicas of which one puts departures and the other,
-// whose Node list lags, deletes them. It is safe for concurrent use.
+// damper keeps a node's departure from being put again at once: the first is
+// not in view yet, or another replica, whose Node list lags, has deleted it. Two
+// that disagree for long come to disagree slowly. It is safe for concurrent use.
 type damper struct {
 	mu    sync.Mutex
 	nodes map[string]damped

@@ -138,22 +138,21 @@ func (r *run) serve(ctx context.Context, lead *state.Leadership) {
 }
 
 // followJournal rebuilds the brake's window and then takes in what others
-// write: a release above all.
+// write: a release above all. It reads the whole journal, for a release that is
+// older than the window may cover a departure that waits still.
 func (t *term) followJournal(ctx context.Context, loaded chan<- struct{}) error {
 	cluster := t.run.cfg.Cluster
-	scope := state.ScopeJournal(cluster.Name(), time.Now().Add(-t.run.cfg.Brake.Window))
-	first := true
-	return cluster.Ledger().Watch(ctx, scope, func(b state.Batch) error {
+	listed := false
+	return cluster.Ledger().Watch(ctx, state.ScopeJournal(cluster.Name(), time.Time{}), func(b state.Batch) error {
 		for _, e := range b.Events {
 			entry, ok := e.Record.(state.Entry)
-			if !ok || e.Type != state.Put || !t.brake.note(entry) {
-				continue
+			if ok && e.Type == state.Put && t.brake.note(entry) && listed {
+				t.run.log.Info("brake released", "by", entry.By, "why", entry.Why, "revision", entry.ModRevision)
+				t.wake()
 			}
-			t.run.log.Info("brake released", "by", entry.By, "why", entry.Why, "revision", entry.ModRevision)
-			t.wake()
 		}
-		if b.Synced && first {
-			first = false
+		if b.Synced && !listed {
+			listed = true
 			close(loaded)
 		}
 		return nil

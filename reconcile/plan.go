@@ -253,12 +253,20 @@ func covers(d state.Departure, o Orphan) bool {
 
 // trusted: the view of the nodes has had no gap since before the departure. A
 // departure from before may have outlived a return of the node that nobody saw.
-func trusted(n watch.NodeView) bool { return n.Departure.ModRevision > n.ContinuousSince }
+func trusted(n watch.NodeView) bool {
+	return n.Departure.ModRevision > n.ContinuousSince && !n.Returned
+}
 
-// contradicted says whether the Node list contradicts the departure on record.
+// contradicted says whether the Node list contradicts the departure on record,
+// or has done so since that was put: a node that came and went waits anew.
 func contradicted(n watch.NodeView, g Gates) bool {
 	d := n.Departure
-	if d == nil || d.Broken != nil || !n.Present {
+	switch {
+	case d == nil || d.Broken != nil:
+		return false
+	case n.Returned:
+		return true
+	case !n.Present:
 		return false
 	}
 	switch d.Reason {

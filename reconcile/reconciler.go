@@ -197,7 +197,8 @@ func (r *Reconciler) Stop() {
 // Reconcile judges every suspect once, and returns all that failed, gathered.
 // It waits until both sources are loaded and it leads, or returns why not when
 // ctx ends or the Node list cannot be read. It does not wait for a quarantine
-// or a grace to end: what they hold back is left to a later pass.
+// or a grace to end: what they hold back is left to a later pass, and so is
+// what changes while it is judged.
 //
 // Where the Reconciler does not run, it runs for the one pass.
 func (r *Reconciler) Reconcile(ctx context.Context) error {

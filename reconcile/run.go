@@ -167,7 +167,7 @@ func (r *run) passAll(ctx context.Context) error {
 			return multierror.Append(errs, ctx.Err())
 		}
 		var later laterError
-		if err := r.judge(ctx, name); err != nil && !errors.As(err, &later) {
+		if err := r.judge(ctx, name); err != nil && !errors.As(err, &later) && !errors.Is(err, errMoved) {
 			r.metrics.fails.WithLabelValues(failure(err)).Inc()
 			errs = multierror.Append(errs, fmt.Errorf("node %s: %w", name, err))
 		}

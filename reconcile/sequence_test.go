@@ -469,7 +469,7 @@ func TestRemovalIsEventDriven(t *testing.T) {
 	if r.Resync() != time.Hour {
 		t.Error("the resync is no hour")
 	}
-	if n := w.nodes.liveChecks() - checks; n > 5 {
+	if n := w.nodes.liveChecks() - checks; n > 2 {
 		t.Errorf("%d live checks for one node", n)
 	}
 	if n := len(w.journal(state.ActionRemoved)); n != len(volumes) {

@@ -59,6 +59,7 @@ type entry struct {
 
 	departure     *state.Departure
 	departureList uint32
+	returned      int64 // ModRevision of the last departure that the Node list contradicted
 
 	quarantine     *state.Quarantine
 	quarantineList uint32
@@ -70,6 +71,23 @@ type entry struct {
 // empty: nothing is left that the entry would be kept for.
 func (e *entry) empty() bool {
 	return !e.listed && len(e.records) == 0 && e.departure == nil && e.quarantine == nil
+}
+
+// contradicts says whether the Node list contradicts the departure on record.
+func (e *entry) contradicts(matchUID bool) bool {
+	d := e.departure
+	if d == nil || !e.listed {
+		return false
+	}
+	switch d.Reason {
+	case state.NodeGone:
+		return true
+	case state.OutOfService:
+		return !e.node.OutOfService
+	case state.NodeReplaced:
+		return !matchUID || d.UID == e.node.UID
+	}
+	return false
 }
 
 // differs says whether r was made under another Node UID than the present

@@ -266,6 +266,9 @@ func (ix *index) settle(e *entry, c *changes) {
 		e.missing = missing
 		ix.missing.set(e.name, missing)
 	}
+	if e.contradicts(ix.matchUID) {
+		e.returned = e.departure.ModRevision
+	}
 	was := e.suspect
 	e.suspect = e.missing || e.departure != nil || e.quarantine != nil ||
 		len(e.records) > 0 && e.node.OutOfService || ix.matchUID && e.alien > 0
@@ -291,7 +294,7 @@ func (ix *index) view(name string) NodeView {
 	out.Attachments = e.attachments(ix.cluster)
 	if e.departure != nil {
 		d := *e.departure
-		out.Departure = &d
+		out.Departure, out.Returned = &d, e.returned == d.ModRevision
 	}
 	out.Quarantined = e.quarantine != nil || ix.behind[name] != nil
 	if len(e.graces) > 0 {

@@ -27,7 +27,8 @@ type model struct {
 	waits    map[string]state.Quarantine
 	graces   map[waiter]bool
 	lapsed   map[waiter]bool
-	viewed   [parts]int64 // how far the index has seen
+	returned map[string]int64 // departures that were contradicted, by node
+	viewed   [parts]int64     // how far the index has seen
 
 	told map[string]told
 }
@@ -56,6 +57,12 @@ func (m *model) took(c changes) {
 	for _, r := range c.released {
 		if m.graces[r] {
 			m.t.Fatalf("%v waits no more, and is to wait", r)
+		}
+	}
+	for name, d := range m.departed {
+		n, present := m.nodes[name]
+		if present && (d.Reason != state.OutOfService || !n.OutOfService) {
+			m.returned[name] = d.ModRevision
 		}
 	}
 	for _, name := range names {
@@ -95,6 +102,7 @@ func (m *model) view(name string) NodeView {
 	}
 	if d, ok := m.departed[name]; ok {
 		v.Departure = &d
+		v.Returned = m.returned[name] == d.ModRevision
 		v.Quarantined = d.Reason != state.OutOfService && d.ModRevision > m.viewed[partQuarantines]
 	}
 	if _, ok := m.waits[name]; ok {
@@ -222,6 +230,7 @@ func TestIndexIsThePlainJoin(t *testing.T) {
 			t: t, matchUID: rapid.Bool().Draw(t, "match UIDs"),
 			nodes: map[string]Node{}, records: map[waiter]state.Attachment{}, departed: map[string]state.Departure{},
 			waits: map[string]state.Quarantine{}, graces: map[waiter]bool{}, lapsed: map[waiter]bool{}, told: map[string]told{},
+			returned: map[string]int64{},
 		}
 		m.ix = newIndex("a", m.matchUID, true)
 		for _, name := range names {

@@ -19,6 +19,9 @@ type NodeView struct {
 	// Departure is nil if there is none. One whose record does not decode has
 	// Broken set, and no reason.
 	Departure *state.Departure
+	// Returned: the Node list has contradicted Departure since it was put, be it
+	// for a moment only. Whoever decides may be late, and not see the node itself.
+	Returned bool
 	// Quarantined: a quarantine is there, or the view of quarantines has not
 	// yet reached the departure, which is put together with its quarantine.
 	Quarantined bool
