@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -117,8 +118,8 @@ func (c Config) validate() error {
 		return invalid("endpoints", "", "at least one etcd client URL, such as http://127.0.0.1:2379")
 	}
 	for _, e := range c.Endpoints {
-		if strings.TrimSpace(e) == "" {
-			return invalid("endpoints", strings.Join(c.Endpoints, ","), "no empty one among them")
+		if !reachable(e) {
+			return invalid("endpoints", e, "an etcd client URL, such as http://127.0.0.1:2379 or https://etcd.example.com:2379")
 		}
 	}
 	for _, w := range c.waits() {
@@ -136,6 +137,23 @@ func (c Config) validate() error {
 		return invalid("certificate", c.CertFile+c.KeyFile, "a certificate and its key, both or neither")
 	}
 	return validateText("by", c.By)
+}
+
+// reachable says whether an endpoint has a form that etcd's client takes: a URL,
+// or a host and a port.
+func reachable(endpoint string) bool {
+	scheme, rest, isURL := strings.Cut(endpoint, "://")
+	if !isURL {
+		scheme, rest = "http", endpoint
+	}
+	switch scheme {
+	case "unix", "unixs":
+		return rest != ""
+	case "http", "https":
+		u, err := url.Parse(scheme + "://" + rest)
+		return err == nil && u.Hostname() != "" && u.Path == "" && u.Port() != ""
+	}
+	return false
 }
 
 // validateFloor refuses the waits that etcd would silently make longer.

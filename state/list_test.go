@@ -164,6 +164,11 @@ func TestUndecodable(t *testing.T) {
 	if v := read(t, l, "pvc-2"); v.State != StateAttached {
 		t.Errorf("held under a key of another version, and %s", v.State)
 	}
+	putRaw(t, l, 1, func(int) (string, string) { return l.keys.migration("pvc-3"), "junk" })
+	m := read(t, l, "pvc-3").Migration
+	if m == nil || c.Commit(t.Context(), *m) == nil || c.Abort(t.Context(), *m) == nil || read(t, l, "pvc-3").Migration == nil {
+		t.Errorf("a migration that does not decode was acted on: %+v", m)
+	}
 	for h, err := range l.Holds(t.Context(), HoldFilter{}) {
 		mustBe(t, err, nil)
 		if h.Broken == nil {

@@ -237,6 +237,9 @@ func (c *Cluster) finish(ctx context.Context, verb string, m Migration, loser Pl
 	if err := ValidateVolume(m.Volume); err != nil {
 		return err
 	}
+	if m.Broken != nil {
+		return fmt.Errorf("%w; it is left alone: detach the side that no longer uses volume %q", m.Broken, m.Volume)
+	}
 	_, err := measured(c.ledger, verb, func() (struct{}, error) {
 		op := &finish{c: c, m: m, loser: loser, token: token, reason: reason, at: now()}
 		if _, err := c.ledger.do(ctx, c.guard(false), m.Volume, op); err != nil {

@@ -76,7 +76,18 @@ func (t Token) String() string { return strconv.FormatUint(uint64(t), 10) }
 // LeaseID is the ID of an etcd lease. Zero means none.
 type LeaseID int64
 
+// String is the ID in hexadecimal, as etcdctl writes it.
 func (id LeaseID) String() string { return strconv.FormatInt(int64(id), 16) }
+
+// MarshalText makes it a string in JSON: as a number it would not fit a double.
+func (id LeaseID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (id *LeaseID) UnmarshalText(text []byte) error {
+	v, err := strconv.ParseInt(string(text), 16, 64)
+	*id = LeaseID(v)
+	return err
+}
 
 // Place is a node of a cluster.
 type Place struct {

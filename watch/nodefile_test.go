@@ -313,6 +313,14 @@ func TestFile_ClusterUID(t *testing.T) {
 	if uid, err := NewFile(path, "given", nil).ClusterUID(ctx); uid != "given" || err != nil {
 		t.Errorf("given: %q, %v", uid, err)
 	}
+	// A path that was mistyped gets no identity, and leaves nothing behind.
+	if uid, err := NewFile(path, "", nil).ClusterUID(ctx); err == nil || !strings.Contains(err.Error(), "is missing") {
+		t.Errorf("of a node file that is missing: %q, %v", uid, err)
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) != 0 {
+		t.Errorf("left behind: %q", files)
+	}
+	write(t, path, listOf("a"))
 
 	// Many processes start at the same moment.
 	var all sync.WaitGroup
@@ -333,10 +341,10 @@ func TestFile_ClusterUID(t *testing.T) {
 		}
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(files) != 1 {
-		t.Errorf("what is left: %q (%v), want the UID's file only", files, err)
+	if err != nil || len(files) != 2 {
+		t.Errorf("what is left: %q (%v), want the nodes and the UID", files, err)
 	}
-	if info, err := os.Stat(files[0]); err != nil || info.Mode() != 0o644 {
+	if info, err := os.Stat(path + ".cluster-uid"); err != nil || info.Mode() != 0o644 {
 		t.Errorf("%v (%v), want all to read it", info.Mode(), err)
 	}
 }
@@ -346,7 +354,6 @@ func TestFile_ClusterUID_CannotBeKept(t *testing.T) {
 		make func(path string) error
 		want string
 	}{
-		"no folder":    {func(path string) error { return os.Remove(filepath.Dir(path)) }, "no such file"},
 		"empty":        {func(path string) error { return os.WriteFile(path+".cluster-uid", nil, 0o644) }, "something else"},
 		"two of them":  {func(path string) error { return os.WriteFile(path+".cluster-uid", []byte("a b\n"), 0o644) }, "something else"},
 		"far too long": {func(path string) error { return os.WriteFile(path+".cluster-uid", make([]byte, 1000), 0o644) }, "something else"},
@@ -354,6 +361,7 @@ func TestFile_ClusterUID_CannotBeKept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "nodes")
+			write(t, path, listOf("a"))
 			if err := c.make(path); err != nil {
 				t.Fatal(err)
 			}

@@ -24,6 +24,10 @@ func (f *File) ClusterUID(context.Context) (string, error) {
 	path := f.path + ".cluster-uid"
 	uid, err := readUID(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		// A path that was mistyped gets no identity.
+		if _, _, err := f.read(); err != nil {
+			return "", err
+		}
 		if err = makeUID(path); err == nil {
 			uid, err = readUID(path)
 		}

@@ -92,6 +92,7 @@ func (f *controllerFlags) addTo(cmd *cobra.Command) {
 	fs.StringVar(&f.embeddedDir, "embedded-etcd", "", "run an etcd in this process, with its data in this `folder`, in place of --endpoints")
 	fs.StringVar(&f.embeddedListen, "embedded-listen", embedded.DefaultListenClient, "`address` of that etcd for others")
 	fs.StringVar(&f.listen, "listen", defaultListen, "serve /metrics, /healthz and /readyz at this `address`; port 0 for a free one, empty for not at all")
+	setAnnotation(fs.Lookup("listen"), annotationEmpty, "true")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "decide and say what would be removed, and remove nothing; attachments are kept alive all the same")
 	fs.Var(newChoice(&f.nodeIdentity, identityName, identityName, identityUID), "node-identity",
 		"what makes a node the same node: its name, or its Node object's UID too")
@@ -106,6 +107,10 @@ func (f *controllerFlags) addTo(cmd *cobra.Command) {
 	f.log.add(fs, "info")
 }
 
+// minStaleAfter is longer than the node file and etcd are silent when all is
+// well: below it a source would be stale every few seconds.
+const minStaleAfter = 15 * time.Second
+
 // check refuses what a flag's own type does not.
 func (f *controllerFlags) check(given func(flag string) bool) error {
 	switch {
@@ -117,11 +122,14 @@ func (f *controllerFlags) check(given func(flag string) bool) error {
 		return usagef("--embedded-listen needs --embedded-etcd: the folder of the etcd to run")
 	case f.embeddedDir != "" && (f.caCert != "" || f.cert != "" || f.user != ""):
 		return usagef("--cacert, --cert and --user are for an etcd of --endpoints: the one of --embedded-etcd has neither TLS nor passwords")
-	case f.removalRate <= 0:
+	case !(f.removalRate > 0): // NaN neither
 		return usagef("invalid --removal-rate %v: expected a number of removals a second, above zero", f.removalRate)
+	case f.waits.staleAfter < minStaleAfter:
+		return usagef("invalid --stale-after %q: expected at least %s, for the sources give a sign of life every few seconds (Kubernetes about every minute)",
+			f.waits.staleAfter, minStaleAfter)
 	case f.brake.Min < 0:
 		return usagef("invalid --brake-min %d: expected a number of nodes", f.brake.Min)
-	case f.brake.Fraction <= 0 || f.brake.Fraction > 1:
+	case !(f.brake.Fraction > 0 && f.brake.Fraction <= 1):
 		return usagef("invalid --brake-fraction %v: expected a part of the nodes, above 0 and up to 1", f.brake.Fraction)
 	case f.fenceCommand == "" && given("fence-timeout"):
 		return usagef("--fence-timeout needs --fence-command: the command that may take so long")

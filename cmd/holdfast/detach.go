@@ -55,7 +55,7 @@ It goes on while the ledger is frozen.`,
 				return out.print(cmd, viewEnded(ended), func(w io.Writer) {
 					if !ended.Existed {
 						fmt.Fprintf(w, "volume %s was not attached to node %s of cluster %s: nothing to do; '%s' shows who holds it\n",
-							printable(req.Volume), req.Node, c.Name(), command("get", req.Volume))
+							printable(req.Volume), req.Node, c.Name(), command("get", []string{req.Volume}))
 						return
 					}
 					printEnded(w, ended)

@@ -26,6 +26,7 @@ const (
 const (
 	annotationSection = "holdfast_section"
 	annotationTyped   = "holdfast_typed"
+	annotationEmpty   = "holdfast_empty" // an empty value means something
 )
 
 // ledgerFlags are the flags of every command that opens the ledger.
@@ -192,6 +193,18 @@ func readEnvironment(fs *pflag.FlagSet) error {
 			return
 		}
 		f.Changed = true
+	})
+	return err
+}
+
+// refuseEmpty refuses a flag that is given without a value, as a script with an
+// unset variable does: it must not come to mean every node, or no fencer.
+func refuseEmpty(fs *pflag.FlagSet) error {
+	var err error
+	fs.Visit(func(f *pflag.Flag) {
+		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" && f.Annotations[annotationEmpty] == nil {
+			err = fmt.Errorf("--%s is empty: expected a value; leave the flag out for its default", f.Name)
+		}
 	})
 	return err
 }

@@ -37,18 +37,21 @@ detach, and what changed how the ledger works. Entries are kept for
 			}
 			return v.read(cmd, func(ctx context.Context, l *state.Ledger) error {
 				var entries []entryView
-				for e, err := range l.Journal(ctx, cluster, since.Time) {
+				for e, err := range l.Journal(ctx, "", since.Time) {
 					if err != nil {
 						return err
 					}
-					entries = append(entries, viewEntry(e))
+					// The ledger's own, such as a freeze, concern every cluster.
+					if cluster == "" || e.Cluster == cluster || e.Cluster == "" {
+						entries = append(entries, viewEntry(e))
+					}
 				}
 				slices.SortStableFunc(entries, func(a, b entryView) int { return strings.Compare(a.ID, b.ID) })
 				return out.print(cmd, itemsOf(entries), func(w io.Writer) { printJournal(w, entries) })
 			})
 		},
 	}
-	cmd.Flags().StringVar(&cluster, "cluster", "", "only this cluster's, by `name`")
+	cmd.Flags().StringVar(&cluster, "cluster", "", "only this cluster's, by `name`, and the ledger's own")
 	cmd.Flags().Var(&since, "since", "only what is newer: `how long` ago, or a time such as 2026-08-01T12:00:00Z")
 	out.add(cmd)
 	v.addVerb(cmd)

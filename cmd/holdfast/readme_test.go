@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -15,8 +16,8 @@ import (
 // file, the controller in one terminal, the commands in another.
 func TestReadme(t *testing.T) {
 	blocks := readmeBlocks(t, "## Step by step, on one machine")
-	if len(blocks) != 3 {
-		t.Fatalf("the section has %d shell blocks, want the node file, the controller and the commands", len(blocks))
+	if len(blocks) != 4 {
+		t.Fatalf("the section has %d shell blocks, want the node file, the controller, the commands and a shorter node file", len(blocks))
 	}
 	dir := t.TempDir()
 	if err := os.Symlink(filepath.Dir(binary(t)), filepath.Join(dir, "bin")); err != nil {
@@ -27,7 +28,7 @@ func TestReadme(t *testing.T) {
 		return slices.Concat([]string{"-C", dir}, env, []string{"bash", "-c", script})
 	}
 	shell := func(script string) (string, int) {
-		out, err := exec.CommandContext(t.Context(), "env", inDir(script, "HOLDFAST_ENDPOINTS=http://"+etcd)...).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "env", inDir(script, "HOLDFAST_ENDPOINTS=http://"+etcd, "HOLDFAST_GRACE_PERIOD=2s")...).CombinedOutput()
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
 			return string(out), exit.ExitCode()
@@ -40,7 +41,8 @@ func TestReadme(t *testing.T) {
 	if out, code := shell(blocks[0]); code != 0 {
 		t.Fatalf("the node file: exit code %d\n%s", code, out)
 	}
-	controller, err := startChild("env", inDir("exec "+blocks[1], "HOLDFAST_EMBEDDED_LISTEN="+etcd, "HOLDFAST_LISTEN=127.0.0.1:0")...)
+	controller, err := startChild("env", inDir("exec "+blocks[1], "HOLDFAST_EMBEDDED_LISTEN="+etcd,
+		"HOLDFAST_LISTEN=127.0.0.1:0", "HOLDFAST_QUARANTINE=2s", "HOLDFAST_GRACE_PERIOD=2s")...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +58,19 @@ func TestReadme(t *testing.T) {
 		if out, code := shell(line); code != want {
 			t.Errorf("%sexit code %d, want %d\n%s", line, code, want, out)
 		}
+	}
+	if out, code := shell(blocks[3]); code != 0 {
+		t.Fatalf("the shorter node file: exit code %d\n%s", code, out)
+	}
+	err = until(t.Context(), patience, "vol-1 is removed from node-3", func(context.Context) (bool, error) {
+		out, code := shell("bin/holdfast journal -o json")
+		if code != 0 {
+			return false, errors.New(out)
+		}
+		return strings.Contains(out, `"removed"`) && strings.Contains(out, `"node-3"`), nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,11 +20,12 @@ func wayOut(err error) string {
 	}
 	if conflict, ok := errors.AsType[*state.ConflictError](err); ok {
 		if ways := freeing(conflict.Volume, conflict.Holders, errors.Is(err, state.ErrLapsed)); len(ways) > 0 {
-			return "to free it: " + strings.Join(ways, ", or ")
+			return "to free it: " + strings.Join(ways, ", and ")
 		}
 	}
 	if mismatch, ok := errors.AsType[*state.MismatchError](err); ok && mismatch.Given != "" {
-		return "if that is what you want: " + command("clusters", "rebind", mismatch.Cluster, "--uid", mismatch.Given, "--reason", "…")
+		return "with a node file, --cluster-uid says which cluster its nodes are of; for one that was built anew on purpose: " +
+			command("clusters", nil, "rebind", mismatch.Cluster, "--uid", mismatch.Given, "--reason", "…")
 	}
 	switch {
 	case errors.Is(err, state.ErrUnknownOutcome):
@@ -50,14 +52,14 @@ func freeing(volume string, holds []state.Hold, lapsed bool) []string {
 		switch n := clusters[h.Cluster]; {
 		case n == 0: // said already
 		case lapsed:
-			ways = append(ways, command("evict", h.Cluster, "--volume", volume)+
+			ways = append(ways, command("evict", nil, h.Cluster, "--volume", volume)+
 				" (if cluster "+h.Cluster+" is lost for good; else its controllers stand by it again when they are back)")
 			clusters[h.Cluster] = 0
 		case n > 2:
-			ways = append(ways, command("detach", "--all-of-volume", volume, "--cluster", h.Cluster))
+			ways = append(ways, command("detach", nil, "--all-of-volume", volume, "--cluster", h.Cluster))
 			clusters[h.Cluster] = 0
 		default:
-			ways = append(ways, command("detach", volume, h.Node, "--cluster", h.Cluster))
+			ways = append(ways, command("detach", []string{volume, h.Node}, "--cluster", h.Cluster))
 		}
 	}
 	return ways
@@ -69,7 +71,7 @@ func clearing(volume string, detachments []state.Detachment) string {
 	seen := map[string]bool{}
 	for _, d := range detachments {
 		if !seen[d.Cluster] {
-			ways = append(ways, command("clear", volume, "--cluster", d.Cluster))
+			ways = append(ways, command("clear", []string{volume}, "--cluster", d.Cluster))
 			seen[d.Cluster] = true
 		}
 	}
@@ -87,8 +89,8 @@ func remedies(v *state.Volume, left time.Duration) []string {
 	case state.StateMigrating:
 		return []string{
 			fmt.Sprintf("The window ends in %s; both still hold the volume then, and one has to be detached.", span(left)),
-			fmt.Sprintf("%s lets %s alone hold it.", command("migrate", v.Name, "--commit", "--cluster", v.Migration.Source.Cluster), v.Migration.Target),
-			fmt.Sprintf("%s lets %s alone hold it, as before.", command("migrate", v.Name, "--abort", "--cluster", v.Migration.Source.Cluster), v.Migration.Source),
+			fmt.Sprintf("%s lets %s alone hold it.", command("migrate", []string{v.Name}, "--commit", "--cluster", v.Migration.Source.Cluster), v.Migration.Target),
+			fmt.Sprintf("%s lets %s alone hold it, as before.", command("migrate", []string{v.Name}, "--abort", "--cluster", v.Migration.Source.Cluster), v.Migration.Source),
 		}
 	case state.StateOverdue:
 		return append([]string{"Two nodes hold it and the migration's window is over: detach the one that no longer uses it."},
@@ -128,16 +130,19 @@ func sentences(commands []string) []string {
 }
 
 // command is a command line that can be copied into a shell, whatever the names
-// in it are.
-func command(args ...string) string {
-	line := "holdfast"
-	for _, a := range args {
-		line += " " + quoted(a)
+// in it are. A name that looks like a flag goes behind a "--".
+func command(verb string, names []string, flags ...string) string {
+	words := slices.Concat([]string{"holdfast", verb}, names, flags)
+	if slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "-") }) {
+		words = slices.Concat([]string{"holdfast", verb}, flags, []string{"--"}, names)
 	}
-	return line
+	for i, w := range words {
+		words[i] = quoted(w)
+	}
+	return strings.Join(words, " ")
 }
 
-var plain = regexp.MustCompile(`^[A-Za-z0-9._~/:@%+=,…-]+$`)
+var plain = regexp.MustCompile(`^[A-Za-z0-9._/:@%+=,…-]+$`)
 
 // quoted is s as one word of a shell. What does not print takes bash's and
 // zsh's $'…'.

@@ -68,6 +68,7 @@ func releaseBrake(ctx context.Context, cmd *cobra.Command, l *state.Ledger, out 
 		return err
 	}
 	return out.print(cmd, viewEntry(entry), func(w io.Writer) {
-		fmt.Fprintf(w, "the brake in cluster %s is released at revision %d\n", cluster, entry.ModRevision)
+		fmt.Fprintf(w, "the brake in cluster %s is released at revision %d: the departures on record no longer count. While the Node list is empty it stays on all the same\n",
+			cluster, entry.ModRevision)
 	})
 }

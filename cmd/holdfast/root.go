@@ -51,7 +51,12 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		// The environment is read after the command line, so that a flag wins.
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return readEnvironment(cmd.Flags()) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := refuseEmpty(cmd.Flags()); err != nil {
+				return err
+			}
+			return readEnvironment(cmd.Flags())
+		},
 	}
 	root.AddGroup(
 		&cobra.Group{ID: groupStart, Title: "Start here:"},
