@@ -106,13 +106,14 @@ func (t *term) nextLook() time.Duration {
 		return never
 	}
 	next := never
+	const soonest = 100 * time.Millisecond // what is due but cannot be judged now must not spin
 	if !t.verdict.Until.IsZero() {
 		next = max(0, time.Until(t.verdict.Until))
 	}
 	if release := t.run.cfg.Brake.Release; release > 0 && !t.verdict.NoNodes {
 		next = min(next, max(0, time.Until(t.engaged.Add(release))))
 	}
-	return next
+	return max(next, soonest)
 }
 
 // releaseWhenDue writes the release that --brake-release promises.

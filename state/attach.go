@@ -186,7 +186,7 @@ func (o *attach) refuse(v *Volume, attachment *pb.RangeResponse) error {
 			others = append(others, h)
 		}
 	}
-	if len(others) > 0 || len(v.unknown) > 0 && o.req.Mode == Exclusive {
+	if len(others) > 0 || len(v.unknown) > 0 {
 		return v.conflict(others)
 	}
 	if foreign := v.foreignGraces(o.c.name); len(foreign) > 0 && !o.req.IgnoreGrace {

@@ -57,6 +57,9 @@ func (ld *Leadership) Depart(ctx context.Context, d Departure, quarantine time.D
 			},
 			look: departure,
 		}
+		if quarantine > 0 {
+			op.put = put
+		}
 		op.found = func(kv *mvccpb.KeyValue) error {
 			// Sent again after a lost answer, it finds what it put itself.
 			if kv != nil && string(kv.Value) == value {

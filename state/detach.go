@@ -56,7 +56,7 @@ func (c *Cluster) Detach(ctx context.Context, req DetachRequest) (Ended, error) 
 		}
 		op := &detach{c: c, req: req, at: now()}
 		if _, err := c.ledger.do(ctx, c.guard(false), req.Volume, op); err != nil || !op.ended.Existed {
-			return op.ended, err
+			return Ended{}, err
 		}
 		return op.ended, c.ledger.wholeWait(ctx, c.guard(false), op.begun, c.ledger.detachmentPut(op.ended.Detachment))
 	})
@@ -193,12 +193,19 @@ func (o *detach) settle(a attempt, answer *pb.TxnResponse) error {
 	for i, m := range modes {
 		for _, kv := range nested.Responses[len(modes)+i].GetResponseRange().Kvs {
 			d := toDetachment(o.key(kindDetachment, m), kv)
-			if d.At.Equal(o.at) && d.By == o.c.ledger.cfg.By {
+			if a.resent && d.At.Equal(o.at) && d.By == o.c.ledger.cfg.By {
 				o.ended, o.begun = Ended{Existed: true, Detachment: d}, resumed(d.ModRevision)
 			}
 		}
 	}
 	return nil
+}
+
+func (o *detach) wait() (begun, waitPut) {
+	if !o.ended.Existed {
+		return begun{}, waitPut{}
+	}
+	return o.begun, o.c.ledger.detachmentPut(o.ended.Detachment)
 }
 
 func (o *detach) key(kd kind, m Mode) key {

@@ -61,7 +61,9 @@ func (l *Ledger) evict(ctx context.Context, h Hold, by, why string) EndResult {
 		result.Ended = true
 		result.Err = l.wholeWait(ctx, g, op.begun, l.detachmentPut(op.detachment()))
 	}
-	result.Refused = op.refused
+	if result.Err == nil {
+		result.Refused = op.refused
+	}
 	return result
 }
 
@@ -109,6 +111,8 @@ func (o *evict) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.O
 		}
 }
 
+func (o *evict) wait() (begun, waitPut) { return o.begun, o.l.detachmentPut(o.detachment()) }
+
 func (o *evict) settle(a attempt, answer *pb.TxnResponse) error {
 	if answer.Succeeded {
 		o.begun = begin(a)
@@ -117,7 +121,7 @@ func (o *evict) settle(a attempt, answer *pb.TxnResponse) error {
 	// Sent again after a lost answer, it finds the detachment that it left.
 	for _, kv := range answer.Responses[1].GetResponseRange().Kvs {
 		d := toDetachment(key{kind: kindDetachment}, kv)
-		if d.Token == o.hold.Token && d.At.Equal(o.at) && d.By == o.by {
+		if a.resent && d.Token == o.hold.Token && d.At.Equal(o.at) && d.By == o.by {
 			o.begun = resumed(d.ModRevision)
 			return nil
 		}

@@ -75,7 +75,7 @@ func (l *Ledger) change(ctx context.Context, verb string, entry entryValue, edit
 				return struct{}{}, err
 			}
 			op := l.rewriting(l.keys.ledger(), before, value, "", id, entry)
-			if _, err := l.do(ctx, guard{}, l.keys.ledger(), op); !errors.Is(err, errMoved) {
+			if _, err := l.do(ctx, guard{}, l.keys.ledger(), op); !errors.Is(err, errMoved) || errors.Is(err, ErrUnknownOutcome) {
 				if err == nil {
 					_, err = l.Record(ctx)
 				}
@@ -129,7 +129,7 @@ func (l *Ledger) Rebind(ctx context.Context, cluster, uid, by, why string) error
 			}
 			entry := entryValue{At: since, Action: ActionRebound, By: by, Why: why, Reason: rec.UID + " to " + uid}
 			op := l.rewriting(l.keys.cluster(cluster), rec.ModRevision, value, cluster, id, entry)
-			if _, err := l.do(ctx, guard{}, l.keys.cluster(cluster), op); !errors.Is(err, errMoved) {
+			if _, err := l.do(ctx, guard{}, l.keys.cluster(cluster), op); !errors.Is(err, errMoved) || errors.Is(err, ErrUnknownOutcome) {
 				return struct{}{}, err
 			}
 		}

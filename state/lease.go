@@ -19,8 +19,10 @@ const (
 	leaseRecords = 64
 	// waitBudget is what a wait's lease has beyond the wait itself: a record
 	// that is answered within it, counted from before the grant, has its whole
-	// wait before it. The lease is handed out in the budget's first half.
-	waitBudget = time.Second
+	// wait before it. The lease is handed out in the budget's first quarter.
+	waitBudget = 2 * time.Second
+	// handoutShare is the part of the budget in which the lease is handed out.
+	handoutShare = 4
 	// maxBudgetDoublings bounds how far a slow etcd stretches the budget.
 	maxBudgetDoublings = 6
 )
@@ -144,7 +146,7 @@ func (w *waitPool) take(ctx context.Context, wait time.Duration, doublings int) 
 			return slot{}, err
 		}
 		p.lease, p.used = id, 0
-		p.asked, p.fresh, p.whole = asked, asked.Add(budget/2), asked.Add(budget)
+		p.asked, p.fresh, p.whole = asked, asked.Add(budget/handoutShare), asked.Add(budget)
 	}
 	p.used++
 	return slot{id: p.lease, asked: p.asked, whole: p.whole}, nil

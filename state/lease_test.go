@@ -21,7 +21,7 @@ func TestLease_LateAnswerLeavesTheGraceWhole(t *testing.T) {
 	proxy.Delay(6 * waitBudget / 10)
 	d := detached(t, c, "pvc-1", "node-1")
 	reported := time.Now()
-	proxy.Resume()
+	proxy.Delay(0)
 	left, err := l.TimeLeft(t.Context(), read(t, l, "pvc-1").Detachments[0].Lease)
 	mustBe(t, err, nil)
 	if want := grace - time.Since(reported) - time.Second; left < want { // whole seconds, rounded down

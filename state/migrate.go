@@ -80,11 +80,10 @@ func (c *Cluster) Migrate(ctx context.Context, req MigrateRequest) (Migration, e
 			req.SourceToken = h.Token
 		}
 		op := &migrate{c: c, target: target, req: req, id: newID(), since: now()}
-		a, err := c.ledger.do(ctx, c.guard(true), req.Volume, op)
-		if err != nil {
+		if _, err := c.ledger.do(ctx, c.guard(true), req.Volume, op); err != nil {
 			return Migration{}, c.ledger.explained(ctx, err)
 		}
-		return op.migration, c.ledger.wholeWait(ctx, c.guard(false), op.begun, op.window(a))
+		return op.migration, c.ledger.wholeWait(ctx, c.guard(false), op.begun, op.put)
 	})
 }
 
@@ -117,6 +116,7 @@ type migrate struct {
 
 	migration Migration
 	begun     begun
+	put       waitPut
 }
 
 func (o *migrate) take(ctx context.Context) (leases, error) {
@@ -167,6 +167,8 @@ func (o *migrate) window(a attempt) waitPut {
 	}
 }
 
+func (o *migrate) wait() (begun, waitPut) { return o.begun, o.put }
+
 func (o *migrate) settle(a attempt, answer *pb.TxnResponse) error {
 	if answer.Succeeded {
 		o.migration = Migration{
@@ -175,7 +177,7 @@ func (o *migrate) settle(a attempt, answer *pb.TxnResponse) error {
 			Since: o.since, Deadline: o.since.Add(o.req.Window), By: o.c.ledger.cfg.By,
 			Lease: a.leases.main.id, Revision: a.revision, id: o.id, modRevision: a.revision,
 		}
-		o.begun = begin(a)
+		o.begun, o.put = begin(a), o.window(a)
 		return nil
 	}
 	v := o.c.ledger.keys.volume(o.req.Volume, a.revision, answer.Responses)
@@ -185,13 +187,13 @@ func (o *migrate) settle(a attempt, answer *pb.TxnResponse) error {
 			return fmt.Errorf("the migration's target: %w", err)
 		}
 	}
-	return o.refuse(v)
+	return o.refuse(a, v)
 }
 
 // refuse says what stood in the way, or finds that an earlier send did it.
-func (o *migrate) refuse(v *Volume) error {
+func (o *migrate) refuse(a attempt, v *Volume) error {
 	if v.Migration != nil && v.Migration.id == o.id {
-		o.migration, o.begun = *v.Migration, resumed(v.Migration.modRevision)
+		o.migration, o.begun, o.put = *v.Migration, resumed(v.Migration.modRevision), o.window(a)
 		return nil
 	}
 	var source *Hold
@@ -285,6 +287,10 @@ func (o *finish) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.
 	return ifs, o.c.ledger.endOps(loser, o.detachment(), a.leases.main), []clientv3.Op{look}
 }
 
+func (o *finish) wait() (begun, waitPut) {
+	return o.begun, o.c.ledger.detachmentPut(o.detachment())
+}
+
 func (o *finish) settle(a attempt, answer *pb.TxnResponse) error {
 	if answer.Succeeded {
 		o.begun = begin(a)
@@ -293,7 +299,7 @@ func (o *finish) settle(a attempt, answer *pb.TxnResponse) error {
 	// Sent again after a lost answer, it finds the detachment that it left.
 	for _, kv := range answer.Responses[0].GetResponseRange().Kvs {
 		d := toDetachment(key{kind: kindDetachment}, kv)
-		if d.Token == o.token && d.Reason == o.reason && d.At.Equal(o.at) {
+		if a.resent && d.Token == o.token && d.Reason == o.reason && d.At.Equal(o.at) {
 			o.begun = resumed(d.ModRevision)
 			return nil
 		}

@@ -24,6 +24,14 @@ func (l *Ledger) Pause(ctx context.Context, cluster, by, why string, length time
 		return tooShort("length of the pause", length, l.floor)
 	}
 	_, err := measured(l, "pause", func() (struct{}, error) {
+		before, err := l.PauseOf(ctx, cluster)
+		if err != nil {
+			return struct{}{}, err
+		}
+		revision := int64(0) // what is replaced is the pause that was read, and no later one
+		if before != nil {
+			revision = before.ModRevision
+		}
 		value, id := pauseValue{By: by, Why: why, Since: now()}, newID()
 		if length > 0 {
 			value.Until = value.Since.Add(length)
@@ -37,6 +45,7 @@ func (l *Ledger) Pause(ctx context.Context, cluster, by, why string, length time
 				}
 				return ids, err
 			},
+			ifs: []clientv3.Cmp{unchanged(put.key, revision)},
 			thens: func(a attempt) []clientv3.Op {
 				entry := entryValue{At: value.Since, Action: ActionPaused, By: by, Why: why}
 				return []clientv3.Op{
@@ -44,11 +53,25 @@ func (l *Ledger) Pause(ctx context.Context, cluster, by, why string, length time
 					l.journalPut(cluster, id, entry, a.leases.journal),
 				}
 			},
-			look:  put.key,
-			found: func(*mvccpb.KeyValue) error { return nil }, // no compares: never
+			look: put.key,
+			put:  put,
+		}
+		op.found = func(kv *mvccpb.KeyValue) error {
+			// Sent again after a lost answer, it finds what it put itself.
+			if kv != nil && string(kv.Value) == put.value {
+				op.begun = resumed(kv.ModRevision)
+				return nil
+			}
+			return fmt.Errorf("%w: somebody else paused or resumed cluster %s just now", ErrConflict, cluster)
+		}
+		if length == 0 {
+			op.put = waitPut{}
 		}
 		if _, err := l.do(ctx, guard{}, put.about, op); err != nil {
 			return struct{}{}, err
+		}
+		if length == 0 {
+			return struct{}{}, nil
 		}
 		return struct{}{}, l.wholeWait(ctx, guard{}, op.begun, put)
 	})
@@ -61,10 +84,17 @@ func (l *Ledger) Resume(ctx context.Context, cluster, by string) error {
 		return err
 	}
 	_, err := measured(l, "resume", func() (struct{}, error) {
+		p, err := l.PauseOf(ctx, cluster)
+		if err != nil {
+			return struct{}{}, err
+		}
+		if p == nil {
+			return struct{}{}, fmt.Errorf("%w: removal in cluster %s is not paused", ErrNotFound, cluster)
+		}
 		k, id, at := l.keys.pause(cluster), newID(), now()
 		op := &simple{
 			leases: l.journaled,
-			ifs:    []clientv3.Cmp{exists(k)},
+			ifs:    []clientv3.Cmp{unchanged(k, p.ModRevision)},
 			thens: func(a attempt) []clientv3.Op {
 				return []clientv3.Op{
 					clientv3.OpDelete(k),
@@ -72,11 +102,14 @@ func (l *Ledger) Resume(ctx context.Context, cluster, by string) error {
 				}
 			},
 			look: k,
-			found: func(*mvccpb.KeyValue) error {
-				return fmt.Errorf("%w: removal in cluster %s is not paused", ErrNotFound, cluster)
+			found: func(kv *mvccpb.KeyValue) error {
+				if kv == nil {
+					return nil // it has ended meanwhile, by this very request or by itself
+				}
+				return fmt.Errorf("%w: somebody else paused cluster %s anew just now", ErrConflict, cluster)
 			},
 		}
-		_, err := l.do(ctx, guard{}, k, op)
+		_, err = l.do(ctx, guard{}, k, op)
 		return struct{}{}, err
 	})
 	return err
@@ -109,12 +142,21 @@ func (l *Ledger) ReleaseBrake(ctx context.Context, cluster, by, why string) (Ent
 			thens: func(a attempt) []clientv3.Op {
 				return []clientv3.Op{l.journalPut(cluster, id, entry, a.leases.journal)}
 			},
-			look:  l.keys.journal(cluster, id),
-			found: func(*mvccpb.KeyValue) error { return nil }, // no compares: never
+			// Put once: sent again it would release what departs meanwhile too.
+			ifs:  []clientv3.Cmp{absent(l.keys.journal(cluster, id))},
+			look: l.keys.journal(cluster, id),
+		}
+		put := int64(0)
+		op.found = func(kv *mvccpb.KeyValue) error {
+			put = kv.ModRevision // what an earlier send has put
+			return nil
 		}
 		a, err := l.do(ctx, guard{}, l.keys.journal(cluster, id), op)
+		if op.done {
+			put = a.revision
+		}
 		return Entry{
-			ID: id, Cluster: cluster, At: entry.At, Action: entry.Action, By: by, Why: why, ModRevision: a.revision,
+			ID: id, Cluster: cluster, At: entry.At, Action: entry.Action, By: by, Why: why, ModRevision: put,
 		}, err
 	})
 }

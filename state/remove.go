@@ -14,8 +14,9 @@ import (
 const MaxBatch = 60
 
 // removalDoublings stretches the budget of a removal's waits to 8 s: it is sent
-// once, with the live check's deadline of at most 5 s, and not looked after.
-const removalDoublings = 3
+// once, up to 2 s after the lease was granted, with the live check's deadline of
+// at most 5 s, and is not looked after.
+const removalDoublings = 2
 
 // Orphan is an attachment that no node stands behind, and what that was judged by.
 type Orphan struct {

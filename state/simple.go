@@ -19,9 +19,14 @@ type simple struct {
 	look  string
 	found func(kv *mvccpb.KeyValue) error
 
+	// put is the record of the operation's wait; empty if it has none.
+	put waitPut
+
 	done  bool // the compares held
 	begun begun
 }
+
+func (o *simple) wait() (begun, waitPut) { return o.begun, o.put }
 
 func (o *simple) take(ctx context.Context) (leases, error) {
 	if o.leases == nil {

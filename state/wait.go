@@ -45,14 +45,13 @@ func (l *Ledger) wholeWait(ctx context.Context, g guard, b begun, put waitPut) e
 		// Twice what the last one took is likely enough for the next.
 		doublings = max(doublings, bits.Len64(uint64(2*b.took/waitBudget)))
 		op := &renew{ledger: l, put: put, revision: b.revision, doublings: doublings}
-		a, err := l.do(ctx, g, put.about, op)
-		if err != nil {
+		if _, err := l.do(ctx, g, put.about, op); err != nil {
 			return fmt.Errorf("%q is put, but its wait of %s may end early: %w", put.key, put.wait, err)
 		}
 		if !op.held {
 			return nil
 		}
-		b = begin(a)
+		b = op.begun
 	}
 	return nil
 }
@@ -64,7 +63,8 @@ type renew struct {
 	revision  int64
 	doublings int
 
-	held bool
+	held  bool
+	begun begun
 }
 
 func (o *renew) take(ctx context.Context) (leases, error) {
@@ -74,10 +74,20 @@ func (o *renew) take(ctx context.Context) (leases, error) {
 
 func (o *renew) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
 	return []clientv3.Cmp{unchanged(o.put.key, o.revision)},
-		[]clientv3.Op{clientv3.OpPut(o.put.key, o.put.value, under(a.leases.main))}, nil
+		[]clientv3.Op{clientv3.OpPut(o.put.key, o.put.value, under(a.leases.main))},
+		[]clientv3.Op{clientv3.OpGet(o.put.key)}
 }
 
-func (o *renew) settle(_ attempt, answer *pb.TxnResponse) error {
-	o.held = answer.Succeeded
+func (o *renew) settle(a attempt, answer *pb.TxnResponse) error {
+	if answer.Succeeded {
+		o.held, o.begun = true, begin(a)
+		return nil
+	}
+	// Sent again after a lost answer, it finds what it put itself.
+	for _, kv := range answer.Responses[0].GetResponseRange().Kvs {
+		if a.resent && string(kv.Value) == o.put.value {
+			o.held, o.begun = true, resumed(kv.ModRevision)
+		}
+	}
 	return nil
 }

@@ -123,7 +123,11 @@ func (l *Ledger) watchOnce(ctx context.Context, s Scope, handle func(Batch) erro
 			}
 		case <-ask.C:
 			asked := time.Now()
-			if !l.askProgress(ctx, s, revision) {
+			alive := l.askProgress(ctx, s, revision)
+			if err := l.halted(); err != nil {
+				return err
+			}
+			if !alive {
 				break
 			}
 			if err := handle(Batch{Revision: revision, Contact: asked}); err != nil {

@@ -41,6 +41,8 @@ type attempt struct {
 	// epoch is the ledger's, and leases are where the operation's records go.
 	epoch  uint16
 	leases leases
+	// resent: it was sent before, and no answer came.
+	resent bool
 	// revision is the answer's; set for settle only.
 	revision int64
 }
@@ -285,11 +287,15 @@ func (l *Ledger) do(ctx context.Context, g guard, about string, op operation) (a
 	if err := l.writable(); err != nil {
 		return attempt{}, err
 	}
-	a := attempt{r: l.seen.Load()}
+	return l.pursue(ctx, g, about, op, attempt{r: l.seen.Load()})
+}
+
+// pursue is do from an attempt on; one that is a resend has an unknown outcome.
+func (l *Ledger) pursue(ctx context.Context, g guard, about string, op operation, a attempt) (attempt, error) {
 	until := time.Now().Add(l.patience())
 	var wait backoff
-	unknown := false
-	for {
+	unknown := a.resent
+	for tries := 0; ; tries++ {
 		if err := g.ready(ctx, l); err != nil {
 			return a, outcome(unknown, err)
 		}
@@ -298,26 +304,66 @@ func (l *Ledger) do(ctx context.Context, g guard, about string, op operation) (a
 		if err == nil {
 			a = c.attempt
 			err = op.settle(a, c.answer)
-			if !errors.Is(err, errPast) {
-				return a, err
-			}
-			if unknown {
-				// What is newer may be the end of what the first send began.
-				return a, outcome(unknown, err)
+			if err == nil || unknown || !errors.Is(err, errPast) {
+				// After an unanswered send no refusal is the last word: what stands
+				// in the way may go, and the first send still arrive.
+				return a, outcome(unknown && err != nil, err)
 			}
 			a.r = a.revision
 		} else if final, sent := c.verdict(ctx, err); final {
+			l.lookAfter(c, g, err)
 			return a, outcome(unknown || sent, err)
-		} else if !errors.Is(err, errGuard) {
+		} else {
 			unknown = unknown || sent
+			a.resent = unknown
+		}
+		if time.Now().After(until) {
+			return a, outcome(unknown, fmt.Errorf("%w: %w", ErrUnavailable, err))
+		}
+		if !errors.Is(err, errGuard) && !errors.Is(err, errPast) || tries > 0 {
 			if werr := wait.wait(ctx); werr != nil {
 				return a, outcome(unknown, werr)
 			}
 		}
-		if time.Now().After(until) {
-			return a, outcome(unknown, err)
-		}
 	}
+}
+
+// lasting is an operation whose record is a wait.
+type lasting interface {
+	wait() (begun, waitPut)
+}
+
+// lookAfter sees to the wait of a call whose caller is gone before the answer:
+// carried out too late for its lease, the wait would be cut short. It goes on
+// for as long as the caller's own call would have.
+func (l *Ledger) lookAfter(c *call, g guard, err error) {
+	var gone *sentError
+	op, lasts := c.op.(lasting)
+	if !lasts || !errors.As(err, &gone) {
+		return
+	}
+	l.writer.mu.Lock()
+	defer l.writer.mu.Unlock()
+	if l.writer.closed {
+		return
+	}
+	l.writer.joined.Go(func() {
+		<-c.done
+		err := c.err
+		switch {
+		case err == nil:
+			err = c.op.settle(c.attempt, c.answer)
+		case c.fate == ambiguous:
+			_, err = l.pursue(l.writer.ctx, g, c.about, c.op, attempt{r: c.attempt.r, resent: true})
+		}
+		b, put := op.wait()
+		if err != nil || put.key == "" {
+			return
+		}
+		if err := l.wholeWait(l.writer.ctx, g, b, put); err != nil {
+			l.log.Warn("a wait may end early", "key", put.key, "error", err)
+		}
+	})
 }
 
 // verdict says of a call that got no answer whether it is to be sent no more,
@@ -325,7 +371,7 @@ func (l *Ledger) do(ctx context.Context, g guard, about string, op operation) (a
 func (c *call) verdict(ctx context.Context, err error) (final, sent bool) {
 	var gone *sentError
 	switch {
-	case errors.As(err, &gone):
+	case errors.As(err, &gone), errors.Is(err, ErrRestored):
 		return true, true
 	case errors.Is(err, errGuard):
 		return ctx.Err() != nil, false

@@ -104,6 +104,7 @@ type nodeFeed struct {
 	sink     NodeSink
 	silence  *time.Timer // ends a watch that hangs
 	endWatch func()      // ends the watch that was begun last; nil before the first
+	listed   bool        // there was a list
 }
 
 // heard passes on what was heard, but for errors of Run's own end.
@@ -113,7 +114,20 @@ func (f *nodeFeed) heard(err error) {
 	}
 }
 
+// relisting: what happens until the new list is there goes unseen, so the old
+// one is not relied on meanwhile.
+func (f *nodeFeed) relisting() {
+	if f.listed {
+		f.heard(errRelisting)
+	}
+}
+
+var errRelisting = errors.New("the Nodes are being listed anew")
+
 func (f *nodeFeed) list(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+	if opts.Continue == "" { // not a further page
+		f.relisting()
+	}
 	nodes, err := f.k.core.Nodes().List(ctx, opts)
 	if err != nil {
 		err = fmt.Errorf("listing Nodes: %w", err)
@@ -128,6 +142,7 @@ func (f *nodeFeed) watch(ctx context.Context, opts metav1.ListOptions) (kubewatc
 	lists := opts.SendInitialEvents != nil && *opts.SendInitialEvents
 	if lists {
 		limit = max(limit, listTimeout)
+		f.relisting()
 	}
 	w, err := f.k.core.Nodes().Watch(ctx, opts)
 	if err != nil {
@@ -140,7 +155,9 @@ func (f *nodeFeed) watch(ctx context.Context, opts metav1.ListOptions) (kubewatc
 		}
 		return nil, err
 	}
-	f.heard(nil)
+	if !lists {
+		f.heard(nil)
+	}
 	f.expect(limit, w.Stop)
 	return w, nil
 }
@@ -223,6 +240,7 @@ func (s nodeStore) Replace(objects []any, _ string) error {
 		return err
 	}
 	s.feed.alive()
+	s.feed.listed = true
 	s.feed.sink.ReplaceNodes(nodes, since)
 	return nil
 }
