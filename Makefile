@@ -22,13 +22,21 @@ PARALLEL ?= 4
 FUZZTIME ?= 30s
 TESTFLAGS ?=
 
+# What e2e adds: a real kube-apiserver and kubectl, of the version in
+# e2e/kubernetes/go.mod. They take minutes to build, so make clean leaves them.
+KUBERNETES         := .cache/kubernetes
+KUBERNETES_VERSION := $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2; exit}' e2e/kubernetes/go.mod)
+KUBERNETES_MINOR   := $(word 2,$(subst ., ,$(KUBERNETES_VERSION)))
+E2E_TIMEOUT  ?= 25m
+E2E_PARALLEL ?= 3
+
 ETCD_FILES := $(shell find e2e/etcd -name '*.go' -o -name 'go.mod' -o -name 'go.sum' 2>/dev/null)
-MODULES    := . e2e/etcd tools
+MODULES    := . e2e e2e/etcd e2e/kubernetes tools
 
 .PHONY: help
 help: ## Print this list
 	@echo "Holdfast $(VERSION). Targets:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Variables: PKG=$(PKG) RUN=$(RUN) COUNT=$(COUNT) TIMEOUT=$(TIMEOUT) PARALLEL=$(PARALLEL) FUZZTIME=$(FUZZTIME) TESTFLAGS=$(TESTFLAGS)"
 
@@ -44,6 +52,10 @@ demo: build ## Build, and show the whole of it on this machine in under a minute
 .PHONY: test
 test: etcd need-cc ## Unit and integration tests on a real etcd, with the race detector (PKG, RUN, TESTFLAGS)
 	$(GO) test -race -timeout $(TIMEOUT) -parallel $(PARALLEL) -run '$(RUN)' $(TESTFLAGS) $(PKG)
+
+.PHONY: e2e
+e2e: build etcd kubernetes ## Scenarios with a real kube-apiserver and the built binary (RUN, TESTFLAGS)
+	cd e2e && $(GO) test -timeout $(E2E_TIMEOUT) -parallel $(E2E_PARALLEL) -count=1 -run '$(RUN)' $(TESTFLAGS) ./...
 
 .PHONY: lint
 lint: bin/golangci-lint ## Formatting, vet, linters, import direction, and the modules' checksums
@@ -67,6 +79,19 @@ bin/etcd: $(ETCD_FILES)
 	@cd e2e/etcd && $(GO) build -trimpath -o ../../bin/ ./...
 	@touch bin/etcd
 	@bin/etcd --version | sed -n 1p
+
+.PHONY: kubernetes
+kubernetes: $(KUBERNETES)/kube-apiserver ## Build kube-apiserver and kubectl into .cache/kubernetes for e2e
+
+# One rule makes both; kube-apiserver stands for them.
+$(KUBERNETES)/kube-apiserver: e2e/kubernetes/go.mod e2e/kubernetes/go.sum
+	@echo "building kube-apiserver and kubectl $(KUBERNETES_VERSION) into $(KUBERNETES)/ (some 6 minutes the first time)"
+	@mkdir -p $(KUBERNETES)
+	@cd e2e/kubernetes && $(GO) build -trimpath -o ../../$(KUBERNETES)/ \
+	  -ldflags "-s -w $(foreach v,gitVersion=$(KUBERNETES_VERSION) gitMajor=1 gitMinor=$(KUBERNETES_MINOR),-X k8s.io/component-base/version.$(v))" \
+	  k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl
+	@touch $@
+	@$@ --version
 
 bin/golangci-lint: tools/go.mod tools/go.sum
 	@echo "building golangci-lint into bin/ (about a minute the first time)"
@@ -99,7 +124,7 @@ tidy: ## go mod tidy in every module
 
 .PHONY: clean
 clean: ## Remove what was built
-	@rm -rf bin .cache coverage.* && echo "removed bin/, .cache/ and coverage files"
+	@rm -rf bin dist coverage.* && echo "removed bin/, dist/ and coverage files; kube-apiserver stays in .cache/"
 
 .PHONY: need-cc
 need-cc:
