@@ -79,9 +79,22 @@ func explain(cfg Config, err error) error {
 	f, mapped := classify(err)
 	where := strings.Join(cfg.Endpoints, ",")
 	if f == refused {
-		return fmt.Errorf("opening etcd at %s as user %q: %w", where, cfg.Username, mapped)
+		return fmt.Errorf("opening etcd at %s as user %q: %w", where, user(cfg), mapped)
 	}
 	return fmt.Errorf("%w at %s (endpoints, TLS files and network): %w", ErrUnavailable, where, err)
+}
+
+// user is whom etcd takes a connection to be: the user that is named, or else the
+// common name of the certificate that is shown.
+func user(cfg Config) string {
+	if cfg.Username != "" || cfg.CertFile == "" {
+		return cfg.Username
+	}
+	pair, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+	if err != nil || pair.Leaf == nil {
+		return ""
+	}
+	return pair.Leaf.Subject.CommonName
 }
 
 // probe makes the first contact, and looks at what an operator should know of.

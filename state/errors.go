@@ -44,6 +44,13 @@ var (
 	ErrUnavailable = errors.New("etcd is unavailable")
 	// ErrPermission: etcd refused the credentials or the role.
 	ErrPermission = errors.New("permission denied by etcd")
+	// ErrBeyondRole: etcd knows the user, and its role does not reach what the
+	// request is about. An ErrPermission. See ClusterPermissions.
+	ErrBeyondRole = fmt.Errorf("%w: beyond the user's role", ErrPermission)
+	// ErrNoLedger: there is no ledger below the prefix, and this process may not
+	// make it: it was opened read-only, or its etcd role only reads the ledger's
+	// record. An ErrNotFound.
+	ErrNoLedger = fmt.Errorf("%w: no ledger", ErrNotFound)
 	// ErrReadOnly: the ledger was opened read-only.
 	ErrReadOnly = errors.New("ledger is opened read-only")
 )

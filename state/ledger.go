@@ -79,10 +79,10 @@ func (l *Ledger) start(ctx context.Context) error {
 	if errors.Is(err, ErrNotFound) && !l.cfg.ReadOnly {
 		rec, err = l.create(ctx)
 	}
-	if err != nil {
-		if errors.Is(err, ErrNotFound) && l.cfg.ReadOnly {
-			return fmt.Errorf("%w: no ledger below prefix %q; a controller's or an attach's first start makes it", ErrNotFound, l.cfg.Prefix)
-		}
+	switch {
+	case errors.Is(err, ErrNotFound) && l.cfg.ReadOnly:
+		return fmt.Errorf("%w below prefix %q; 'holdfast init', or a controller's or an attach's first start, makes it", ErrNoLedger, l.cfg.Prefix)
+	case err != nil:
 		return err
 	}
 	if l.cfg.Driver != "" && rec.Driver != "" && rec.Driver != l.cfg.Driver {
@@ -94,7 +94,12 @@ func (l *Ledger) start(ctx context.Context) error {
 // create puts the ledger's record, unless another process was faster.
 func (l *Ledger) create(ctx context.Context) (LedgerRecord, error) {
 	value := encode(ledgerValue{UUID: uuid.NewString(), Format: format, Driver: l.cfg.Driver, Created: now()})
-	if err := l.putOnce(ctx, l.keys.ledger(), value); err != nil {
+	err := l.putOnce(ctx, l.keys.ledger(), value)
+	switch {
+	case errors.Is(err, ErrBeyondRole):
+		return LedgerRecord{}, fmt.Errorf("%w below prefix %q, and etcd user %q may not make it; an operator does so once, with 'holdfast init': %w",
+			ErrNoLedger, l.cfg.Prefix, user(l.cfg), err)
+	case err != nil:
 		return LedgerRecord{}, fmt.Errorf("making the ledger's record: %w", err)
 	}
 	return l.Record(ctx)

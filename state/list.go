@@ -190,9 +190,10 @@ func (l *Ledger) Holds(ctx context.Context, f HoldFilter) iter.Seq2[Hold, error]
 	}
 }
 
-// HoldKeys walks the keys of all holds and yields those of a cluster, without
-// their values: names, mode and Revision only. It is how a cluster that starts
-// finds the holds that lapsed while it was away.
+// HoldKeys walks the keys of all holds and yields those of a cluster, or all if
+// it is empty, ordered by volume and then mode, without their values: names, mode
+// and Revision only. It is how a cluster that starts finds the holds that lapsed
+// while it was away.
 func (l *Ledger) HoldKeys(ctx context.Context, cluster string) iter.Seq2[Hold, error] {
 	f := HoldFilter{Cluster: cluster}
 	return func(yield func(Hold, error) bool) {

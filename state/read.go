@@ -1,9 +1,11 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -168,28 +170,74 @@ func (l *Ledger) Volume(ctx context.Context, name string) (*Volume, error) {
 const readsAtOnce = 100
 
 // standing reads the attachments of holds at a revision and marks the holds
-// that have none as lapsed.
+// that have none as lapsed. Whose attachments the etcd role does not reach, of
+// those it marks that nobody knows: a cluster's role reaches its own alone.
 func (l *Ledger) standing(ctx context.Context, holds []Hold, revision int64) ([]Attachment, error) {
 	var found []Attachment
-	for len(holds) > 0 {
-		chunk := holds[:min(len(holds), readsAtOnce)]
-		holds = holds[len(chunk):]
-		ops := make([]clientv3.Op, len(chunk))
-		for i, h := range chunk {
-			ops[i] = clientv3.OpGet(l.keys.attachment(h.Cluster, h.Node, h.Volume), clientv3.WithRev(revision))
+	for chunk := range slices.Chunk(pointers(holds), readsAtOnce) {
+		attachments, err := l.attachmentsOf(ctx, chunk, revision)
+		if errors.Is(err, ErrBeyondRole) {
+			attachments, err = l.attachmentsInReach(ctx, chunk, revision)
 		}
-		resp, err := l.read(ctx, ops...)
 		if err != nil {
 			return nil, err
 		}
-		for i := range chunk {
-			kvs := resp.Responses[i].GetResponseRange().Kvs
-			chunk[i].Lapsed = len(kvs) == 0
-			for _, kv := range kvs {
-				found = append(found, toAttachment(key{
-					kind: kindAttachment, cluster: chunk[i].Cluster, node: chunk[i].Node, volume: chunk[i].Volume}, kv))
-			}
+		found = append(found, attachments...)
+	}
+	return found, nil
+}
+
+func pointers(holds []Hold) []*Hold {
+	out := make([]*Hold, len(holds))
+	for i := range holds {
+		out[i] = &holds[i]
+	}
+	return out
+}
+
+// attachmentsOf reads the attachments of at most readsAtOnce holds.
+func (l *Ledger) attachmentsOf(ctx context.Context, holds []*Hold, revision int64) ([]Attachment, error) {
+	ops := make([]clientv3.Op, len(holds))
+	for i, h := range holds {
+		ops[i] = clientv3.OpGet(l.keys.attachment(h.Cluster, h.Node, h.Volume), clientv3.WithRev(revision))
+	}
+	resp, err := l.read(ctx, ops...)
+	if err != nil {
+		return nil, err
+	}
+	var found []Attachment
+	for i, h := range holds {
+		kvs := resp.Responses[i].GetResponseRange().Kvs
+		h.Lapsed = len(kvs) == 0
+		for _, kv := range kvs {
+			found = append(found, toAttachment(key{kind: kindAttachment, cluster: h.Cluster, node: h.Node, volume: h.Volume}, kv))
 		}
+	}
+	return found, nil
+}
+
+// attachmentsInReach is attachmentsOf, cluster by cluster: etcd refuses a
+// transaction whole for one key that the role does not reach.
+func (l *Ledger) attachmentsInReach(ctx context.Context, holds []*Hold, revision int64) ([]Attachment, error) {
+	holds = slices.Clone(holds)
+	slices.SortStableFunc(holds, func(a, b *Hold) int { return cmp.Compare(a.Cluster, b.Cluster) })
+	var found []Attachment
+	for len(holds) > 0 {
+		n := 1
+		for n < len(holds) && holds[n].Cluster == holds[0].Cluster {
+			n++
+		}
+		attachments, err := l.attachmentsOf(ctx, holds[:n], revision)
+		switch {
+		case errors.Is(err, ErrBeyondRole):
+			for _, h := range holds[:n] {
+				h.StandingUnknown = true
+			}
+		case err != nil:
+			return nil, err
+		}
+		found = append(found, attachments...)
+		holds = holds[n:]
 	}
 	return found, nil
 }

@@ -21,6 +21,9 @@ type Hold struct {
 	Revision int64 `json:"revision"`
 	// Lapsed: its attachment is gone. Filled by Volume and Holds, which look.
 	Lapsed bool `json:"lapsed"`
+	// StandingUnknown: whether it has lapsed can't be told, because the etcd role
+	// does not reach the attachments of its cluster. Filled as Lapsed is.
+	StandingUnknown bool `json:"standingUnknown,omitempty"`
 	// Broken is why the record's value does not decode. The volume is held all
 	// the same, and Node and Cluster come from the key as far as it parses.
 	Broken error `json:"-"`

@@ -36,7 +36,9 @@ func classify(err error) (fate, error) {
 	case !known:
 	case is(etcdErr, rpctypes.ErrNoSpace):
 		return refused, fmt.Errorf("%w: its quota is used up; free space and clear the NOSPACE alarm (%s)", ErrNoSpace, etcdErr.Error())
-	case is(etcdErr, rpctypes.ErrPermissionDenied, rpctypes.ErrAuthFailed, rpctypes.ErrUserNotFound, rpctypes.ErrPermissionNotGranted, rpctypes.ErrUserEmpty):
+	case is(etcdErr, rpctypes.ErrPermissionDenied):
+		return refused, fmt.Errorf("%w (%s)", ErrBeyondRole, etcdErr.Error())
+	case is(etcdErr, rpctypes.ErrAuthFailed, rpctypes.ErrUserNotFound, rpctypes.ErrPermissionNotGranted, rpctypes.ErrUserEmpty):
 		return refused, fmt.Errorf("%w: %s", ErrPermission, etcdErr.Error())
 	case is(etcdErr, rpctypes.ErrLeaseNotFound, rpctypes.ErrTooManyRequests, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision):
 		return refusedForNow, etcdErr

@@ -48,6 +48,10 @@ func ScopeDetachments(volume string) Scope {
 // ScopeHolds are the holds of a volume, or all if it is empty.
 func ScopeHolds(volume string) Scope { return rangeScope(kindHold, true, below(volume)...) }
 
+// ScopeMigrations are the open windows, of all clusters. A delete carries the
+// window that ended, by itself or by a commit, an abort or a detach.
+func ScopeMigrations() Scope { return rangeScope(kindMigration, true) }
+
 // ScopeLedger is the ledger's own record.
 func ScopeLedger() Scope { return keyScope(kindLedger, keys.ledger) }
 
