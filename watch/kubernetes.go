@@ -26,6 +26,9 @@ const (
 
 	// liveTimeout bounds a look-up, whatever its context allows.
 	liveTimeout = 5 * time.Second
+	// identityTimeout does so for the question who the cluster is, which its
+	// asker asks again.
+	identityTimeout = 15 * time.Second
 	// hungAfter is how long a watch may be silent before it is begun again. The
 	// API server sends a bookmark about once a minute. It is longer than a
 	// source is relied on without a word, so a watch that hangs is seen to.
@@ -105,19 +108,22 @@ type nodeFeed struct {
 	silence  *time.Timer // ends a watch that hangs
 	endWatch func()      // ends the watch that was begun last; nil before the first
 	listed   bool        // there was a list
+	failing  bool        // what was heard last was an error
 }
 
 // heard passes on what was heard, but for errors of Run's own end.
 func (f *nodeFeed) heard(err error) {
 	if f.ended() == nil {
+		f.failing = err != nil
 		f.sink.Heard(err)
 	}
 }
 
 // relisting: what happens until the new list is there goes unseen, so the old
-// one is not relied on meanwhile.
+// one is not relied on meanwhile. An error that says why, and for which it is
+// not relied on anyway, is left to stand.
 func (f *nodeFeed) relisting() {
-	if f.listed {
+	if f.listed && !f.failing {
 		f.heard(errRelisting)
 	}
 }
@@ -240,7 +246,7 @@ func (s nodeStore) Replace(objects []any, _ string) error {
 		return err
 	}
 	s.feed.alive()
-	s.feed.listed = true
+	s.feed.listed, s.feed.failing = true, false
 	s.feed.sink.ReplaceNodes(nodes, since)
 	return nil
 }
@@ -258,6 +264,7 @@ func (s nodeStore) apply(obj any, deleted bool) error {
 		return fmt.Errorf("a watch of Nodes has a %T in it", obj)
 	}
 	s.feed.alive()
+	s.feed.failing = false
 	s.feed.sink.ApplyNode(fromKubernetes(n), deleted)
 	return nil
 }
@@ -310,6 +317,8 @@ func saysAbsent(err error, name string) bool {
 // ClusterUID is the UID of the kube-system namespace, which lives as long as
 // the cluster.
 func (k *Kubernetes) ClusterUID(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
+	defer cancel()
 	ns, err := k.core.Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
 	if err != nil {
 		return "", fmt.Errorf("namespace %s, whose UID is the cluster's identity: %w", metav1.NamespaceSystem, err)
