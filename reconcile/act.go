@@ -214,17 +214,19 @@ func (n *nodeRemoval) send(ctx context.Context, batch []Orphan, d state.Departur
 		n.metrics.removals.WithLabelValues(string(d.Reason), result).Add(float64(len(batch)))
 		return fmt.Errorf("removing %d orphans: %w", len(batch), err)
 	}
-	ended := n.take(results, d)
+	ended := n.take(results, batch, d)
 	sent(ended > 0)
 	return nil
 }
 
 // take counts what came of a request, and says how many ended.
-func (n *nodeRemoval) take(results []state.EndResult, d state.Departure) int {
+func (n *nodeRemoval) take(results []state.EndResult, batch []Orphan, d state.Departure) int {
 	ended, refused := 0, map[string]int{}
-	for _, res := range results {
+	for i, res := range results {
 		if res.Ended {
 			ended++
+			gone := batch[i].Attachment
+			n.report(func(to Reporter) { to.OrphanRemoved(gone, d) })
 			continue
 		}
 		refused[res.Refused]++

@@ -38,14 +38,16 @@ func (t *term) braked(c watch.ClusterView) bool {
 
 // change raises the alarm, or ends it. The caller has the lock.
 func (t *term) change(now time.Time, engaged bool) {
+	verdict := t.verdict.String()
+	t.run.report(func(to Reporter) { to.Brake(engaged, verdict) })
 	if engaged {
 		t.engaged = now
 		t.run.metrics.brake.Set(1)
-		t.run.log.Error("the brake stops removals: too many nodes are missing", "verdict", t.verdict.String())
+		t.run.log.Error("the brake stops removals: too many nodes are missing", "verdict", verdict)
 	} else {
 		t.engaged = time.Time{}
 		t.run.metrics.brake.Set(0)
-		t.run.log.Info("the brake lets removals go on", "verdict", t.verdict.String())
+		t.run.log.Info("the brake lets removals go on", "verdict", verdict)
 		t.run.watcher.Rejoin()
 	}
 }

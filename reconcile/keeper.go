@@ -22,6 +22,8 @@ type KeeperConfig struct {
 	Cluster *state.Cluster
 	// Watcher is the cluster's join, which the caller runs.
 	Watcher *watch.Watcher
+	// Reporter is told of holds that had lapsed; nil means nobody is.
+	Reporter LapseReporter
 	// Logger gets what no caller is told; default slog.Default().
 	Logger *slog.Logger
 	// Registerer gets the metrics while Run runs; nil means none.
@@ -41,6 +43,8 @@ type Keeper struct {
 	session time.Duration
 	running atomic.Bool
 	lapses  lapsedSet
+	news    *lapseNews // nil without a Reporter
+	sumUp   time.Duration
 }
 
 const (
@@ -67,7 +71,7 @@ func NewKeeper(cfg KeeperConfig) (*Keeper, error) {
 	}
 	k := &Keeper{
 		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Cluster.Name()),
-		session: cfg.Cluster.Ledger().Config().AttachmentTTL,
+		session: cfg.Cluster.Ledger().Config().AttachmentTTL, sumUp: lapsesSummedUp,
 	}
 	k.metrics = newKeeperMetrics(&k.lapses)
 	return k, nil
@@ -87,10 +91,16 @@ func (k *Keeper) Run(ctx context.Context) error {
 		return err
 	}
 	defer unregister()
+	parts := []func(context.Context) error{k.keep, k.rearm, k.gather}
+	if k.cfg.Reporter != nil {
+		k.news = newLapseNews(k.cfg.Reporter, k.log)
+		defer k.news.end()
+		parts = append(parts, k.tellNews)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var joined sync.WaitGroup
-	for _, part := range []func(context.Context) error{k.keep, k.rearm, k.gather} {
+	for _, part := range parts {
 		joined.Go(func() { cancel(part(ctx)) })
 	}
 	joined.Wait()

@@ -27,13 +27,17 @@ type keeping struct {
 	stop    func()
 }
 
-func (w *world) keeper(cluster *state.Cluster) *keeping {
+func (w *world) keeper(cluster *state.Cluster, edits ...func(*KeeperConfig)) *keeping {
 	w.t.Helper()
 	watcher, err := watch.New(watch.Config{Cluster: cluster, Nodes: w.nodes, Logger: testLog(w.t)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	k, err := NewKeeper(KeeperConfig{Cluster: cluster, Watcher: watcher, Logger: testLog(w.t)})
+	cfg := KeeperConfig{Cluster: cluster, Watcher: watcher, Logger: testLog(w.t)}
+	for _, e := range edits {
+		e(&cfg)
+	}
+	k, err := NewKeeper(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -129,6 +129,8 @@ func (r *run) serve(ctx context.Context, lead *state.Leadership) {
 	r.term.Store(t)
 	defer r.term.Store(nil)
 	defer r.metrics.brake.Set(0)
+	r.overdue.lead(true)
+	defer r.overdue.lead(false)
 	if lead != nil {
 		r.log.Info("leading", "revision", lead.Revision())
 		defer r.log.Info("leading no more", "revision", lead.Revision())

@@ -15,7 +15,7 @@ import (
 // label has a volume or a node.
 type metrics struct {
 	orphans, heldBack               *prometheus.GaugeVec
-	brake                           prometheus.Gauge
+	brake, overdue                  prometheus.Gauge
 	judgements, passes              *prometheus.CounterVec
 	departures, fences, live, fails *prometheus.CounterVec
 	removals                        *prometheus.CounterVec
@@ -54,6 +54,10 @@ func newMetrics() *metrics {
 		brake: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "holdfast_brake_engaged", Help: "1 while the leader removes nothing because too many nodes are missing. An alarm.",
 		}),
+		overdue: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "holdfast_overdue_migrations",
+			Help: "Volumes that the cluster and another node hold both, and whose migration's window is over, on the leader. An alarm.",
+		}),
 		judgements: counter("judgements_total", "Nodes judged, by what came next.", "step"),
 		passes:     counter("passes_total", "Explicit passes over all suspects, by result.", "result"),
 		departures: counter("departures_total",
@@ -75,6 +79,7 @@ func newMetrics() *metrics {
 // zero shows every series from the start, and again when a run has ended.
 func (m *metrics) zero() {
 	m.brake.Set(0)
+	m.overdue.Set(0)
 	for _, o := range Obstacles() {
 		m.heldBack.WithLabelValues(string(o)).Set(0)
 	}
@@ -106,7 +111,7 @@ func (m *metrics) zero() {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.orphans, m.heldBack, m.brake, m.judgements, m.passes, m.departures, m.fences, m.live, m.fails, m.removals, m.latency,
+		m.orphans, m.heldBack, m.brake, m.overdue, m.judgements, m.passes, m.departures, m.fences, m.live, m.fails, m.removals, m.latency,
 	}
 }
 

@@ -195,11 +195,13 @@ func (r *rearming) start(ctx context.Context, h state.Hold, failed func()) {
 		case err == nil:
 			r.k.metrics.rearms.WithLabelValues(rearmed).Inc()
 			r.k.log.Info("hold had lapsed and is armed again", "volume", h.Volume, "node", h.Node)
+			r.k.news.note(h, true)
 		case errors.Is(err, state.ErrNotFound):
 			r.k.metrics.rearms.WithLabelValues(notLapsed).Inc()
 		case ctx.Err() == nil && !passing(err) && !forGood(err):
 			r.k.metrics.rearms.WithLabelValues(rearmError).Inc()
 			r.k.log.Warn("hold cannot be armed again; it stays as it is", "volume", h.Volume, "node", h.Node, "error", err)
+			r.k.news.note(h, false)
 		default:
 			r.k.metrics.rearms.WithLabelValues(rearmError).Inc()
 			r.failed.Store(&err)

@@ -54,6 +54,9 @@ type Config struct {
 	// ID says who leads, for whoever looks at the election; default the
 	// ledger's By.
 	ID string
+	// Reporter is told of what happens while this Reconciler leads; nil means
+	// nobody is. A dry run tells nobody.
+	Reporter Reporter
 
 	// Logger gets what no caller is told; default slog.Default().
 	Logger *slog.Logger
@@ -105,8 +108,9 @@ type Reconciler struct {
 	owned   bool // the watcher is ours to run
 	metrics *metrics
 	log     *slog.Logger
-	// good is liveGood and aside standAside, but for tests of what comes after them.
-	good, aside time.Duration
+	// good is liveGood, aside standAside and overdueLook the constant, but for
+	// tests of what comes after them.
+	good, aside, overdueLook time.Duration
 
 	mu      sync.Mutex
 	running *run // nil while it does not run
@@ -121,7 +125,7 @@ func New(cfg Config) (*Reconciler, error) {
 	}
 	r := &Reconciler{
 		cfg: cfg, ledger: cfg.Cluster.Ledger().Config(), watcher: cfg.Watcher, metrics: newMetrics(),
-		log: cfg.Logger.With("cluster", cfg.Cluster.Name()), good: liveGood, aside: standAside,
+		log: cfg.Logger.With("cluster", cfg.Cluster.Name()), good: liveGood, aside: standAside, overdueLook: overdueLook,
 	}
 	if r.watcher == nil {
 		r.owned = true
@@ -243,6 +247,7 @@ func (r *Reconciler) begin(ctx context.Context) (context.Context, *run, error) {
 
 func (r *Reconciler) end(one *run) {
 	one.stop()
+	one.reports.end()
 	one.unregister()
 	r.metrics.zero()
 	r.mu.Lock()

@@ -29,6 +29,8 @@ type run struct {
 	batch   int // orphans a request
 	tally   *tally
 	damper  *damper
+	reports *reports
+	overdue *overdues
 
 	term atomic.Pointer[term] // nil while it does not lead
 }
@@ -40,15 +42,27 @@ func newRun(ctx context.Context, r *Reconciler) (context.Context, *run, error) {
 	}
 	batch := min(state.MaxBatch, max(1, int(r.cfg.RemovalRate)))
 	ctx, stop := context.WithCancel(ctx)
-	return ctx, &run{
+	one := &run{
 		Reconciler: r, stop: stop, stopping: ctx.Done(), ended: make(chan struct{}), unregister: unregister,
 		limiter: rate.NewLimiter(rate.Limit(r.cfg.RemovalRate), batch), batch: batch,
 		tally: newTally(r.metrics), damper: newDamper(),
-	}, nil
+	}
+	if r.cfg.Reporter != nil && !r.cfg.DryRun {
+		one.reports = newReports(r.log)
+	}
+	one.overdue = newOverdues(one)
+	return ctx, one, nil
+}
+
+// report has the Reporter told, if there is one.
+func (r *run) report(tell func(Reporter)) {
+	if r.reports != nil {
+		r.reports.add(func() { tell(r.cfg.Reporter) })
+	}
 }
 
 // all is the whole of it, until ctx ends.
-func (r *run) all(ctx context.Context) error { return r.together(ctx, r.work) }
+func (r *run) all(ctx context.Context) error { return r.together(ctx, r.work, r.overdue.follow) }
 
 // errPassed ends a run that was for one pass.
 var errPassed = errors.New("the pass is done")
@@ -66,9 +80,9 @@ func (r *run) once(ctx context.Context) error {
 	return err
 }
 
-// together runs the watcher where it is ours, the candidacy and main, until one
+// together runs the watcher where it is ours, the candidacy and parts, until one
 // of them ends. It returns when all have.
-func (r *run) together(ctx context.Context, main func(context.Context) error) error {
+func (r *run) together(ctx context.Context, parts ...func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var joined sync.WaitGroup
@@ -85,7 +99,9 @@ func (r *run) together(ctx context.Context, main func(context.Context) error) er
 		start(r.watcher.Run)
 	}
 	start(r.candidate)
-	start(main)
+	for _, part := range parts {
+		start(part)
+	}
 	joined.Wait()
 	return context.Cause(ctx)
 }
