@@ -13,6 +13,7 @@ import (
 func newAttach() *cobra.Command {
 	var v verb
 	var out output
+	var tell conflictFlags
 	var req state.AttachRequest
 	var mode string
 	cmd := &cobra.Command{
@@ -28,7 +29,10 @@ controller needs --cluster-uid here, once.`,
   holdfast attach vol-1 node-1 --cluster east --mode shared
 
   # The token, for the storage to fence by
-  holdfast attach vol-1 node-1 --cluster east -o json | jq .token`,
+  holdfast attach vol-1 node-1 --cluster east -o json | jq .token
+
+  # Say on the claim of the volume who has it, if it is not to be had
+  holdfast attach vol-1 node-1 --cluster east --kubeconfig ~/.kube/config`,
 		Args: takes("VOLUME", "NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Volume, req.Node, req.Mode = args[0], args[1], state.Mode(mode)
@@ -38,6 +42,7 @@ controller needs --cluster-uid here, once.`,
 			return v.join(cmd, func(ctx context.Context, c *state.Cluster) error {
 				h, err := c.Attach(ctx, req)
 				if err != nil {
+					tell.report(ctx, cmd.ErrOrStderr(), c, err)
 					return err
 				}
 				return out.print(cmd, viewHold(h), func(w io.Writer) {
@@ -54,6 +59,7 @@ controller needs --cluster-uid here, once.`,
 	fs.BoolVar(&req.IgnoreGrace, "ignore-grace", false, "attach although another cluster has just detached, and delete its grace")
 	fs.StringVar(&req.Why, "reason", "", "why the grace is ignored, a `text` for the journal")
 	typed(fs, "ignore-grace")
+	tell.add(fs)
 	v.addBy(fs)
 	out.add(cmd)
 	v.addVerb(cmd, waitAttachmentTTL, waitJournalRetention)

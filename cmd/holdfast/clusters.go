@@ -92,11 +92,7 @@ func (l clusterList) print(w io.Writer) {
 	if f := l.Ledger.Frozen; f != nil {
 		frozen = fmt.Sprintf("frozen since %s by %s: %s", age(f.Since), f.By, f.Why)
 	}
-	driver := "any driver"
-	if l.Ledger.Driver != "" {
-		driver = "driver " + l.Ledger.Driver
-	}
-	fmt.Fprintf(w, "\n%s\n", oneLine(fmt.Sprintf("Ledger %s of %s, epoch %d: %s", l.Ledger.UUID, driver, l.Ledger.Epoch, frozen)))
+	fmt.Fprintf(w, "\n%s\n", oneLine(fmt.Sprintf("Ledger %s of %s, epoch %d: %s", l.Ledger.UUID, driverOf(l.Ledger), l.Ledger.Epoch, frozen)))
 }
 
 func newRebind() *cobra.Command {

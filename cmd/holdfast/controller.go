@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-storage/holdfast/reconcile"
-	"github.com/holdfast-storage/holdfast/state"
 	"github.com/holdfast-storage/holdfast/state/embedded"
 )
 
@@ -20,9 +19,17 @@ Nodes come from --kubeconfig or --context, from a file (--nodes), or else from
 the cluster whose pod it runs in. etcd is the one of --endpoints, or one of its
 own in a folder (--embedded-etcd).
 
+As a hub it serves several clusters on one ledger: --cluster NAME=KUBECONFIG for
+each, in the environment separated by commas. CONTEXT is all that follows the
+first colon, and by default the kubeconfig's current context; the path may have
+neither a colon nor a comma. Every other flag is for all of them. A cluster that
+cannot be served is logged, named by /readyz, and tried again within a minute,
+its kubeconfig read anew; the others go on.
+
 An etcd or a Kubernetes that cannot be reached is waited for, with a log line
 for each try, and /readyz says so. What no waiting puts right ends it with one
-line: a wrong flag, password or certificate, or a name that is another cluster's.
+line: a wrong flag, password or certificate, or (but of a hub) a name that is
+another cluster's.
 
 SIGTERM and Ctrl-C end it at once: it gives up its lead, and leaves the records
 as they are. A second one kills it.`
@@ -32,6 +39,10 @@ const controllerExample = `  # An etcd of its own, nodes from a file
 
   # Decide and say, but remove nothing
   holdfast controller --cluster east --endpoints http://10.0.0.1:2379 --kubeconfig ~/.kube/config --dry-run
+
+  # A hub: two clusters, each with a kubeconfig, the second with a context of it too
+  holdfast controller --cluster east=/etc/holdfast/east --cluster west=/etc/holdfast/others:west-admin \
+    --endpoints http://10.0.0.1:2379
 
   # Cut a node off at the storage before anything of it is removed
   holdfast controller --cluster east --fence-command "/usr/local/bin/fence --array a1"`
@@ -47,8 +58,10 @@ const (
 // controllerFlags are those of `holdfast controller`.
 type controllerFlags struct {
 	ledgerFlags
-	clusterFlags
+	clusters   clusterSpecs
+	clusterUID string
 	nodeFlags
+	eventsFlag
 	embeddedDir, embeddedListen string
 	listen                      string
 	dryRun                      bool
@@ -62,7 +75,7 @@ type controllerFlags struct {
 func newController() *cobra.Command {
 	var f controllerFlags
 	cmd := &cobra.Command{
-		Use:     "controller --cluster NAME",
+		Use:     "controller --cluster NAME[=KUBECONFIG[:CONTEXT]]",
 		Short:   "Run the controller of a cluster",
 		Long:    controllerLong,
 		Example: controllerExample,
@@ -85,10 +98,11 @@ func newController() *cobra.Command {
 
 func (f *controllerFlags) addTo(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&f.clusterFlags.name, "cluster", "", "the cluster's `name` (required)")
-	fs.StringVar(&f.clusterFlags.uid, "cluster-uid", "",
+	fs.Var(&f.clusters, "cluster", "the cluster's `NAME` (required); of a hub NAME=KUBECONFIG[:CONTEXT], once for each cluster")
+	fs.StringVar(&f.clusterUID, "cluster-uid", "",
 		"`UID` that the cluster's kube-system namespace must have; with --nodes, what stands for it (default one that the first start makes, and keeps beside the file)")
 	f.nodeFlags.add(fs)
+	f.eventsFlag.add(fs)
 	fs.StringVar(&f.embeddedDir, "embedded-etcd", "", "run an etcd in this process, with its data in this `folder`, in place of --endpoints")
 	fs.StringVar(&f.embeddedListen, "embedded-listen", embedded.DefaultListenClient, "`address` of that etcd for others")
 	fs.StringVar(&f.listen, "listen", defaultListen, "serve /metrics, /healthz and /readyz at this `address`; port 0 for a free one, empty for not at all")
@@ -96,7 +110,7 @@ func (f *controllerFlags) addTo(cmd *cobra.Command) {
 	fs.BoolVar(&f.dryRun, "dry-run", false, "decide and say what would be removed, and remove nothing; attachments are kept alive all the same")
 	fs.Var(newChoice(&f.nodeIdentity, identityName, identityName, identityUID), "node-identity",
 		"what makes a node the same node: its name, or its Node object's UID too")
-	fs.Float64Var(&f.removalRate, "removal-rate", reconcile.DefaultRemovalRate, "removals a second, at most")
+	fs.Float64Var(&f.removalRate, "removal-rate", reconcile.DefaultRemovalRate, "removals a second, at most, in each cluster")
 	fs.StringVar(&f.fenceCommand, "fence-command", "", "`command` that cuts a node off from a volume: the orphan as JSON on its standard input, exit code 0 to go on. Words end at spaces, and no shell runs")
 	fs.Var(newDuration(&f.fenceTimeout, reconcile.DefaultFenceTimeout), "fence-timeout", "how long the fence command may take")
 	fs.Float64Var(&f.brake.Fraction, "brake-fraction", reconcile.DefaultBrakeFraction, "stop removing when more than this part of the nodes with attachments is missing or was removed; 1 for only when there are no nodes at all")
@@ -113,9 +127,10 @@ const minStaleAfter = 15 * time.Second
 
 // check refuses what a flag's own type does not.
 func (f *controllerFlags) check(given func(flag string) bool) error {
+	if err := f.checkClusters(given); err != nil {
+		return err
+	}
 	switch {
-	case f.clusterFlags.name == "":
-		return usagef("--cluster is missing: expected the name of the cluster to run the controller of")
 	case f.embeddedDir != "" && given("endpoints"):
 		return usagef("--embedded-etcd and --endpoints exclude each other: expected one etcd")
 	case f.embeddedDir == "" && given("embedded-listen"):
@@ -134,7 +149,7 @@ func (f *controllerFlags) check(given func(flag string) bool) error {
 	case f.fenceCommand == "" && given("fence-timeout"):
 		return usagef("--fence-timeout needs --fence-command: the command that may take so long")
 	}
-	return state.ValidateCluster(f.clusterFlags.name)
+	return nil
 }
 
 // fencer is nil without a fence command.

@@ -7,11 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"runtime/debug"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -20,20 +17,20 @@ import (
 	"github.com/holdfast-storage/holdfast/reconcile"
 	"github.com/holdfast-storage/holdfast/state"
 	"github.com/holdfast-storage/holdfast/state/embedded"
-	"github.com/holdfast-storage/holdfast/watch"
 )
 
-// daemon is a controller that runs.
+// daemon is a controller that runs: the ledger, what shows it to others, and
+// the clusters that it serves on that ledger, one or, as a hub, several.
 type daemon struct {
+	waiting
 	flags  *controllerFlags
 	ledger state.Config
-	nodes  watch.NodeSource
 	fencer reconcile.Fencer
-	log    *slog.Logger
-	ready  readiness
 	// registry has holdfast's own metrics, process those of Go and the process.
-	registry registry
-	process  *prometheus.Registry
+	registry   registry
+	process    *prometheus.Registry
+	clusters   []*served
+	identities identities
 }
 
 // registry takes metrics and gives them out.
@@ -48,19 +45,54 @@ func (f *controllerFlags) daemon(logs io.Writer) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{flags: f, log: cfg.Logger, registry: prometheus.NewRegistry(), process: prometheus.NewRegistry()}
-	d.registry.MustRegister(buildInfo())
-	d.process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if d.nodes, err = f.source(f.clusterFlags.uid, d.log); err != nil {
-		return nil, err
+	cfg.MatchNodeUID = f.nodeIdentity == identityUID
+	d := &daemon{
+		waiting: waiting{log: cfg.Logger}, flags: f, ledger: cfg,
+		registry: prometheus.NewRegistry(), process: prometheus.NewRegistry(),
 	}
 	if d.fencer, err = f.fencer(); err != nil {
 		return nil, err
 	}
-	cfg.MatchNodeUID = f.nodeIdentity == identityUID
-	cfg.Registerer = d.registry
-	d.ledger = cfg
+	for _, spec := range f.clusters {
+		open, err := d.opener(spec)
+		if err != nil {
+			return nil, err
+		}
+		d.clusters = append(d.clusters, &served{
+			waiting: waiting{log: d.log.With("cluster", spec.name)}, d: d, name: spec.name, uid: f.clusterUID, open: open,
+		})
+	}
 	return d, nil
+}
+
+func (d *daemon) hub() bool { return d.flags.clusters.hub() }
+
+// opener is how a cluster finds its nodes. Where it is the only one, what is
+// wrong with that is said before anything is begun.
+func (d *daemon) opener(spec clusterSpec) (func() (origin, error), error) {
+	if !d.hub() {
+		from, err := d.flags.origin(d.flags.clusterUID, d.log)
+		return func() (origin, error) { return from, nil }, err
+	}
+	return func() (origin, error) {
+		config, err := readKubeconfig(spec.kubeconfig, spec.context)
+		if err != nil {
+			return origin{}, fmt.Errorf("%s: %w: expected a kubeconfig; it is read again at the next try", spec.place(), err)
+		}
+		return kubernetes(config)
+	}, nil
+}
+
+// register registers what is there for as long as the process is.
+func (d *daemon) register() {
+	d.process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	up := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "holdfast_cluster_up", Help: "1 while the cluster's watcher, reconciler and keeper run in this process.",
+	}, []string{"cluster"})
+	d.registry.MustRegister(buildInfo(), up)
+	for _, s := range d.clusters {
+		s.up = up.WithLabelValues(s.name)
+	}
 }
 
 func buildInfo() prometheus.Collector {
@@ -81,6 +113,7 @@ func leadLogs(log *slog.Logger) {
 
 // run runs the controller until ctx ends, which is no error.
 func (d *daemon) run(ctx context.Context) error {
+	d.register()
 	parts := []part{d.control}
 	if d.flags.listen != "" {
 		listener, err := listen(d.flags.listen)
@@ -91,7 +124,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	err := together(ctx, parts...)
 	if err == nil {
-		d.log.Info("the controller has ended, and leaves its records as they are", "cluster", d.flags.clusterFlags.name)
+		d.log.Info("the controller has ended, and leaves its records as they are", "cluster", d.flags.clusters.String())
 	}
 	return err
 }
@@ -104,7 +137,7 @@ func (d *daemon) serve(ctx context.Context, listener net.Listener) error {
 // control opens etcd and runs the rest on it.
 func (d *daemon) control(ctx context.Context) error {
 	if d.flags.embeddedDir == "" {
-		return d.reconcile(ctx)
+		return d.serveClusters(ctx)
 	}
 	d.ready.waitFor("the embedded etcd to start")
 	server, err := embedded.Start(ctx, embedded.Config{Dir: d.flags.embeddedDir, ListenClient: d.flags.embeddedListen, Logger: d.log})
@@ -113,7 +146,7 @@ func (d *daemon) control(ctx context.Context) error {
 	}
 	d.log.Info("an etcd runs in this process", "folder", d.flags.embeddedDir, "endpoint", server.Endpoint())
 	d.ledger.Endpoints = server.Endpoints()
-	err = together(ctx, d.reconcile, func(ctx context.Context) error {
+	err = together(ctx, d.serveClusters, func(ctx context.Context) error {
 		select {
 		case err := <-server.Err():
 			return err
@@ -124,60 +157,34 @@ func (d *daemon) control(ctx context.Context) error {
 	return errors.Join(err, server.Close())
 }
 
-// reconcile opens the ledger as the cluster, and runs watcher, reconciler and
-// keeper.
-func (d *daemon) reconcile(ctx context.Context) (err error) {
+// serveClusters opens the ledger and serves the clusters on it.
+func (d *daemon) serveClusters(ctx context.Context) (err error) {
 	ledger, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
-	cluster, err := d.join(ctx, ledger)
-	if err != nil {
-		return err
+	d.ready.follow(d.missing)
+	var parts []part
+	for _, s := range d.clusters {
+		serve := s.run
+		if d.hub() {
+			serve = s.keepServed
+		}
+		parts = append(parts, func(ctx context.Context) error { return serve(ctx, ledger) })
 	}
-	waits := d.flags.waits
-	watcher, err := watch.New(watch.Config{
-		Cluster: cluster, Nodes: d.nodes, StaleAfter: waits.staleAfter, Resync: waits.resync,
-		MatchNodeUID: d.ledger.MatchNodeUID, Logger: d.log, Registerer: d.registry,
-	})
-	if err != nil {
-		return err
-	}
-	reconciler, err := reconcile.New(reconcile.Config{
-		Cluster: cluster, Nodes: d.nodes, Watcher: watcher, Fencer: d.fencer, Brake: d.flags.braking(),
-		RemovalRate: d.flags.removalRate, DryRun: d.flags.dryRun, ID: replica(ledger.Config().By),
-		Logger: d.log, Registerer: d.registry,
-	})
-	if err != nil {
-		return err
-	}
-	keeper, err := reconcile.NewKeeper(reconcile.KeeperConfig{Cluster: cluster, Watcher: watcher, Logger: d.log, Registerer: d.registry})
-	if err != nil {
-		return err
-	}
-	d.ready.follow(func() []string { return notLoaded(watcher.Sources()) })
-	d.log.Info("the controller runs", "cluster", cluster.Name(), "uid", cluster.UID(), "dryRun", d.flags.dryRun,
-		"etcd", strings.Join(d.ledger.Endpoints, ","), "prefix", ledger.Config().Prefix)
-	return together(ctx, watcher.Run, reconciler.Run, keeper.Run)
+	return together(ctx, parts...)
 }
 
-// replica tells one process from another where several run for one cluster.
-func replica(host string) string { return fmt.Sprintf("%s/%d", host, os.Getpid()) }
-
-// notLoaded lists which of the two sources has not been loaded, and why.
-func notLoaded(s watch.Sources) []string {
+// missing lists what each cluster waits for.
+func (d *daemon) missing() []string {
 	var out []string
-	for _, source := range []struct {
-		name string
-		watch.Source
-	}{{"the Node list", s.Nodes}, {"the records in etcd", s.Etcd}} {
-		switch {
-		case source.Loaded:
-		case source.Err != nil:
-			out = append(out, source.name+": "+oneLine(source.Err.Error()))
-		default:
-			out = append(out, source.name)
+	for _, s := range d.clusters {
+		for _, what := range s.ready.list() {
+			if d.hub() {
+				what = s.name + ": " + what
+			}
+			out = append(out, what)
 		}
 	}
 	return out
@@ -209,35 +216,4 @@ func together(ctx context.Context, parts ...part) error {
 	}
 	all.Wait()
 	return first
-}
-
-// retryPauses are the pauses between the tries to reach what is away.
-const (
-	firstRetryPause = 500 * time.Millisecond
-	lastRetryPause  = 15 * time.Second
-)
-
-// patiently tries until it succeeds, fails for good, or ctx ends.
-func (d *daemon) patiently(ctx context.Context, what string, forNow func(error) bool, try func(context.Context) error) error {
-	d.ready.waitFor(what)
-	for pause := firstRetryPause; ; pause = min(2*pause, lastRetryPause) {
-		err := try(ctx)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case !forNow(err):
-			return err
-		}
-		d.log.Warn("waiting for "+what, "error", oneLine(err.Error()), "again_in", pause)
-		d.ready.waitFor(what + ": " + oneLine(err.Error()))
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
-	}
 }

@@ -54,7 +54,7 @@ func TestPatiently(t *testing.T) {
 	away, wrong := errors.New("away"), errors.New("wrong")
 	forNow := func(err error) bool { return errors.Is(err, away) }
 	synctest.Test(t, func(t *testing.T) {
-		d := &daemon{log: slog.New(slog.DiscardHandler)}
+		d := &waiting{log: slog.New(slog.DiscardHandler)}
 		began, tries := time.Now(), 0
 		err := d.patiently(t.Context(), "etcd", forNow, func(context.Context) error {
 			if tries++; tries > 1 && !strings.Contains(strings.Join(d.ready.list(), " "), "etcd: away") {

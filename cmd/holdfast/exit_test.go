@@ -88,6 +88,7 @@ func TestWayOut(t *testing.T) {
 		{&state.MismatchError{Cluster: "east", Given: "uid"}, "holdfast clusters rebind east --uid uid"},
 		{state.ErrFrozen, "holdfast unfreeze"},
 		{state.ErrNoSpace, "alarm disarm"},
+		{state.ErrBeyondRole, "holdfast etcd-role"},
 		{state.ErrStaleToken, "without --token"},
 	} {
 		if got := wayOut(fmt.Errorf("wrapped: %w", test.err)); !strings.Contains(got, test.want) {
@@ -101,14 +102,15 @@ func TestWayOut(t *testing.T) {
 
 func TestQuoted(t *testing.T) {
 	for in, want := range map[string]string{
-		"vol-1":       "vol-1",
-		"a/b:c@d":     "a/b:c@d",
-		"":            "''",
-		"two words":   "'two words'",
-		"it's":        `'it'\''s'`,
-		"$HOME `x` !": "'$HOME `x` !'",
-		"a\nb'c":      `$'a\nb\'c'`,
-		"naïve":       "'naïve'",
+		"vol-1":         "vol-1",
+		"a/b:c@d":       "a/b:c@d",
+		"":              "''",
+		"two words":     "'two words'",
+		"it's":          `'it'\''s'`,
+		"$HOME `x` !":   "'$HOME `x` !'",
+		"a\nb'c":        `$'a\nb\'c'`,
+		"naïve":         "'naïve'",
+		"é!\u200b\xff1": `$'é\x21\xe2\x80\x8b\xff1'`,
 	} {
 		if got := quoted(in); got != want {
 			t.Errorf("quoted(%q) = %s, want %s", in, got, want)

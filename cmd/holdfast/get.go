@@ -149,8 +149,11 @@ func (v *volumeView) print(w io.Writer) {
 // standing says whether a hold's cluster stands by it, and for how long yet
 // if its controllers were gone now.
 func (v *volumeView) standing(h holdView) string {
-	if h.Lapsed {
+	switch {
+	case h.Lapsed:
 		return "lapsed"
+	case h.StandingUnknown:
+		return "unknown" // the etcd role does not reach another cluster's attachments
 	}
 	for _, a := range v.Attachments {
 		if a.Cluster == h.Cluster && a.Node == h.Node {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -36,15 +37,13 @@ detach, and what changed how the ledger works. Entries are kept for
 				}
 			}
 			return v.read(cmd, func(ctx context.Context, l *state.Ledger) error {
-				var entries []entryView
-				for e, err := range l.Journal(ctx, "", since.Time) {
-					if err != nil {
-						return err
-					}
-					// The ledger's own, such as a freeze, concern every cluster.
-					if cluster == "" || e.Cluster == cluster || e.Cluster == "" {
-						entries = append(entries, viewEntry(e))
-					}
+				entries, err := entriesOf(ctx, l, "", cluster, since.Time)
+				if cluster != "" && errors.Is(err, state.ErrBeyondRole) {
+					// A cluster's own etcd role reaches no other's journal, nor the ledger's own.
+					entries, err = entriesOf(ctx, l, cluster, cluster, since.Time)
+				}
+				if err != nil {
+					return err
 				}
 				slices.SortStableFunc(entries, func(a, b entryView) int { return strings.Compare(a.ID, b.ID) })
 				return out.print(cmd, itemsOf(entries), func(w io.Writer) { printJournal(w, entries) })
@@ -56,6 +55,22 @@ detach, and what changed how the ledger works. Entries are kept for
 	out.add(cmd)
 	v.addVerb(cmd)
 	return cmd
+}
+
+// entriesOf reads the journal of one cluster, or every one, and picks what
+// concerns a cluster, or all.
+func entriesOf(ctx context.Context, l *state.Ledger, from, cluster string, since time.Time) ([]entryView, error) {
+	var entries []entryView
+	for e, err := range l.Journal(ctx, from, since) {
+		if err != nil {
+			return nil, err
+		}
+		// The ledger's own, such as a freeze, concern every cluster.
+		if cluster == "" || e.Cluster == cluster || e.Cluster == "" {
+			entries = append(entries, viewEntry(e))
+		}
+	}
+	return entries, nil
 }
 
 func printJournal(w io.Writer, entries []entryView) {

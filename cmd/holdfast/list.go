@@ -64,7 +64,9 @@ type listRow struct {
 	Token  state.Token `json:"token,omitempty"`
 	By     string      `json:"by,omitempty"`
 	Lapsed bool        `json:"lapsed"`
-	Broken string      `json:"broken,omitempty"`
+	// StandingUnknown: the etcd role does not reach what would tell.
+	StandingUnknown bool   `json:"standingUnknown,omitempty"`
+	Broken          string `json:"broken,omitempty"`
 }
 
 type listFilter struct{ cluster, node, state string }
@@ -169,7 +171,7 @@ func (f listFilter) others(ctx context.Context, l *state.Ledger, ended map[strin
 func rowOfHold(h state.Hold, double, window bool) listRow {
 	row := listRow{
 		Volume: h.Volume, State: state.StateAttached, Cluster: h.Cluster, Node: h.Node, Mode: h.Mode,
-		Since: h.Since, Token: h.Token, By: h.By, Lapsed: h.Lapsed, Broken: text(h.Broken),
+		Since: h.Since, Token: h.Token, By: h.By, Lapsed: h.Lapsed, StandingUnknown: h.StandingUnknown, Broken: text(h.Broken),
 	}
 	switch {
 	case double && window:
@@ -198,6 +200,8 @@ func printList(w io.Writer, rows []listRow) {
 			shown += " (broken record)"
 		} else if r.Lapsed && r.State != state.StateLapsed {
 			shown += " (lapsed)"
+		} else if r.StandingUnknown {
+			shown += " (or lapsed)"
 		}
 		t.row(r.Volume, r.Cluster, r.Node, string(r.Mode), shown, age(r.Since), token(r.Token))
 	}

@@ -184,8 +184,9 @@ func runningMetrics(t *testing.T) (map[string]metric, map[string]string) {
 		t.Fatal(err)
 	}
 	all := newRecorder()
-	all.MustRegister(buildInfo())
-	d.registry, d.ledger.Registerer = all, all
+	d.registry = all
+	auditing(t, all) // what an audit that goes on serves, beside
+	telling(t, all)  // and one whose nodes come from Kubernetes
 
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -21,23 +21,44 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.file, "nodes", "", "take the nodes from this `file`, as 'kubectl get nodes -o json' or '-o yaml' prints it")
 }
 
-// source is what the flags name, or else the cluster that the process runs in.
+// origin is where a cluster's nodes come from.
+type origin struct {
+	nodes watch.NodeSource
+	// api is the way to the cluster's API server; nil for a file of nodes.
+	api *rest.Config
+}
+
+// origin is what the flags name, or else the cluster that the process runs in.
 // A kubeconfig that happens to lie in the home folder is never taken: a Node
 // list of the wrong cluster would make every node of the right one look gone.
 //
 // uid is what --cluster-uid says, for a file, which has no identity of its own.
-func (f *nodeFlags) source(uid string, log *slog.Logger) (watch.NodeSource, error) {
+func (f *nodeFlags) origin(uid string, log *slog.Logger) (origin, error) {
 	switch {
 	case f.file != "" && (f.kubeconfig != "" || f.context != ""):
-		return nil, usagef("--nodes and --kubeconfig exclude each other: expected one source of nodes")
+		return origin{}, usagef("--nodes and --kubeconfig exclude each other: expected one source of nodes")
 	case f.file != "":
-		return watch.NewFile(f.file, uid, log), nil
+		return origin{nodes: watch.NewFile(f.file, uid, log)}, nil
 	}
 	config, err := f.rest()
 	if err != nil {
-		return nil, err
+		return origin{}, err
 	}
-	return watch.NewKubernetes(config)
+	return kubernetes(config)
+}
+
+// source is the origin's nodes, for who needs nothing else of it.
+func (f *nodeFlags) source(uid string, log *slog.Logger) (watch.NodeSource, error) {
+	from, err := f.origin(uid, log)
+	return from.nodes, err
+}
+
+func kubernetes(config *rest.Config) (origin, error) {
+	nodes, err := watch.NewKubernetes(config)
+	if err != nil {
+		return origin{}, err
+	}
+	return origin{nodes: nodes, api: config}, nil
 }
 
 // rest is the way to the API server.
@@ -52,14 +73,22 @@ func (f *nodeFlags) rest() (*rest.Config, error) {
 		}
 		return config, nil
 	}
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	if f.kubeconfig != "" {
-		rules.ExplicitPath = f.kubeconfig
-	}
-	overrides := &clientcmd.ConfigOverrides{CurrentContext: f.context}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
+	config, err := readKubeconfig(f.kubeconfig, f.context)
 	if err != nil {
 		return nil, usagef("invalid --kubeconfig %q, --context %q: %w", f.kubeconfig, f.context, err)
 	}
 	return config, nil
+}
+
+// readKubeconfig reads a context of a kubeconfig: of the usual ones where path
+// is empty, and its current one where context is. It does not, as client-go's
+// own loader does, take the cluster of the pod where the file is empty.
+func readKubeconfig(path, context string) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = path
+	loaded, err := rules.Load()
+	if err != nil {
+		return nil, err
+	}
+	return clientcmd.NewNonInteractiveClientConfig(*loaded, context, &clientcmd.ConfigOverrides{}, rules).ClientConfig()
 }

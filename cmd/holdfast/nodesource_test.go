@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,28 +11,13 @@ import (
 	"github.com/holdfast-storage/holdfast/state"
 )
 
-// apiServer is as much of a Kubernetes as its identity.
-func apiServer(t *testing.T, uid string) string {
-	t.Helper()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/api/v1/namespaces/kube-system" {
-			http.NotFound(w, r)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"kube-system","uid":%q}}`, uid)
-	}))
-	t.Cleanup(s.Close)
-	return s.URL
-}
-
 // writeKubeconfig has a context for each cluster, named as it is; the first is the current one.
 func writeKubeconfig(t *testing.T, clusters ...string) string {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString("apiVersion: v1\nkind: Config\ncurrent-context: " + clusters[0] + "\nclusters:\n")
 	for _, c := range clusters {
-		fmt.Fprintf(&b, "- {name: %s, cluster: {server: %q}}\n", c, apiServer(t, "uid-of-"+c))
+		fmt.Fprintf(&b, "- {name: %s, cluster: {server: %q}}\n", c, newKube(t, "uid-of-"+c).server.URL)
 	}
 	b.WriteString("contexts:\n")
 	for _, c := range clusters {
@@ -51,6 +34,10 @@ func writeKubeconfig(t *testing.T, clusters ...string) string {
 func TestNodeSource(t *testing.T) {
 	path := writeKubeconfig(t, "east", "west")
 	file := filepath.Join(t.TempDir(), "nodes.json")
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	// A kubeconfig that is only lying there is never taken.
 	t.Setenv("KUBECONFIG", path)
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
@@ -64,6 +51,7 @@ func TestNodeSource(t *testing.T) {
 		"context of the usual":    {nodeFlags{context: "west"}, "uid-of-west", ""},
 		"no such context":         {nodeFlags{kubeconfig: path, context: "north"}, "", `--context "north"`},
 		"no such file":            {nodeFlags{kubeconfig: path + "x"}, "", "--kubeconfig"},
+		"an empty kubeconfig":     {nodeFlags{kubeconfig: empty}, "", "no configuration"},
 		"a file of nodes":         {nodeFlags{file: file}, "given", ""},
 		"a file and a kubeconfig": {nodeFlags{file: file, context: "west"}, "", "exclude each other"},
 		"nothing":                 {nodeFlags{}, "", "expected --nodes FILE, --kubeconfig FILE"},

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/holdfast-storage/holdfast/state"
 )
@@ -34,6 +35,9 @@ func wayOut(err error) string {
 		return "detaches go on; 'holdfast unfreeze' ends the freeze"
 	case errors.Is(err, state.ErrStaleToken):
 		return "the token's own hold has ended already; without --token the present one would end"
+	case errors.Is(err, state.ErrNoLedger): // says it itself
+	case errors.Is(err, state.ErrBeyondRole):
+		return "'holdfast etcd-role' prints the roles: a cluster's own reaches what is named after it, and an operator's every cluster's"
 	case errors.Is(err, state.ErrNoSpace):
 		return "compact and defragment etcd, then disarm its alarm (etcdctl alarm disarm); nothing is lost meanwhile"
 	}
@@ -145,13 +149,30 @@ func command(verb string, names []string, flags ...string) string {
 var plain = regexp.MustCompile(`^[A-Za-z0-9._/:@%+=,…-]+$`)
 
 // quoted is s as one word of a shell. What does not print takes bash's and
-// zsh's $'…'.
+// zsh's $'…', byte by byte, which no locale changes.
 func quoted(s string) string {
-	switch escaped := strconv.Quote(s); {
+	switch {
 	case plain.MatchString(s):
 		return s
-	case harmless(s) != s:
-		return "$'" + strings.ReplaceAll(escaped[1:len(escaped)-1], "'", `\'`) + "'"
+	case harmless(s) == s:
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case strings.ContainsRune(`'\`, r):
+			b.WriteString(`\` + string(r))
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '!' || !unicode.IsPrint(r) || r == utf8.RuneError && size == 1: // an interactive bash takes '!' for its history
+			for i := range size {
+				fmt.Fprintf(&b, `\x%02x`, s[i])
+			}
+		default:
+			b.WriteRune(r)
+		}
+		s = s[size:]
+	}
+	return "$'" + b.String() + "'"
 }

@@ -73,8 +73,8 @@ func newRoot() *cobra.Command {
 	}
 	add(groupStart, newController(), newDemo())
 	add(groupVolumes, newAttach(), newDetach(), newMigrate(), newClear())
-	add(groupLook, newGet(), newList(), newWatch(), newPlan(), newJournal(), newClusters())
-	add(groupOperator, newPause(), newResume(), newFreeze(), newUnfreeze(), newEvict())
+	add(groupLook, newGet(), newList(), newWatch(), newPlan(), newJournal(), newClusters(), newAudit())
+	add(groupOperator, newPause(), newResume(), newFreeze(), newUnfreeze(), newEvict(), newImport(), newInit(), newEtcdRole())
 	add(groupOther, newVersion())
 	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID(groupOther)

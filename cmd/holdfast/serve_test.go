@@ -14,8 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// served runs the server of a controller for one test.
-func served(t *testing.T, ready *readiness) (url string) {
+// serving runs the server of a controller for one test.
+func serving(t *testing.T, ready *readiness) (url string) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "holdfast_test", Help: "A test's."}))
@@ -63,7 +63,7 @@ func request(method, url string) (int, string, error) {
 
 func TestServe(t *testing.T) {
 	ready := &readiness{}
-	url := served(t, ready)
+	url := serving(t, ready)
 
 	expect := func(method, path string, code int, body string) {
 		t.Helper()
