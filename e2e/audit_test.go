@@ -1,13 +1,142 @@
 package e2e
 
 import (
-	"testing"
+	"bufio"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
 
-	"github.com/holdfast-storage/holdfast/e2e/apiserver"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// audited adds a server's audit log to those that tell which of the shipped
-// rules were used.
-func audited(t *testing.T, s *apiserver.Server) {
-	t.Helper()
+// rights are what the manifests grant to each service account of theirs, and
+// what the scenarios' holdfasts have used of it, by the API servers' audit logs.
+var rights = struct {
+	sync.Mutex
+	granted, used map[string]map[string]bool
+}{granted: map[string]map[string]bool{}, used: map[string]map[string]bool{}}
+
+// audit takes what a cluster has to say about rights when its test ends.
+func (c *cluster) audit() {
+	c.t.Helper()
+	c.t.Cleanup(func() {
+		granted := map[string]map[string]bool{}
+		if c.server.Running() { // or else the test has ended it
+			var err error
+			if granted, err = c.granted(); err != nil {
+				c.t.Errorf("the shipped rights: %v", err)
+			}
+		}
+		used, err := c.used()
+		if err != nil {
+			c.t.Errorf("the audit log: %v", err)
+		}
+		rights.Lock()
+		defer rights.Unlock()
+		merge(rights.granted, granted)
+		merge(rights.used, used)
+	})
+}
+
+func merge(into, from map[string]map[string]bool) {
+	for user, permissions := range from {
+		for p := range permissions {
+			note(into, user, p)
+		}
+	}
+}
+
+func note(into map[string]map[string]bool, user, permission string) {
+	if into[user] == nil {
+		into[user] = map[string]bool{}
+	}
+	into[user][permission] = true
+}
+
+// granted reads from the API server which service accounts of the manifests may do what.
+func (c *cluster) granted() (map[string]map[string]bool, error) {
+	granted := map[string]map[string]bool{}
+	bindings, err := c.kube.RbacV1().ClusterRoleBindings().List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range bindings.Items {
+		for _, s := range b.Subjects {
+			if s.Kind != rbacv1.ServiceAccountKind || s.Namespace != namespace {
+				continue
+			}
+			role, err := c.kube.RbacV1().ClusterRoles().Get(context.Background(), b.RoleRef.Name, getOptions)
+			if err != nil {
+				return nil, err
+			}
+			for _, p := range permissions(role) {
+				note(granted, "system:serviceaccount:"+s.Namespace+":"+s.Name, p.String())
+			}
+		}
+	}
+	return granted, nil
+}
+
+// used reads from the audit log who was let do what.
+func (c *cluster) used() (map[string]map[string]bool, error) {
+	log, err := os.Open(c.server.AuditLog())
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	used := map[string]map[string]bool{}
+	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e struct {
+			User           struct{ Username string }
+			Verb           string
+			RequestURI     string
+			ObjectRef      *struct{ Resource, APIGroup string }
+			ResponseStatus struct{ Code int }
+		}
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return nil, fmt.Errorf("%q: %w", lines.Text(), err)
+		}
+		if e.ResponseStatus.Code == 401 || e.ResponseStatus.Code == 403 {
+			continue
+		}
+		what, _, _ := strings.Cut(e.RequestURI, "?")
+		if o := e.ObjectRef; o != nil {
+			if what = o.Resource; o.APIGroup != "" {
+				what += "." + o.APIGroup
+			}
+		}
+		note(used, e.User.Username, e.Verb+" "+what)
+	}
+	return used, lines.Err()
+}
+
+// neverUsed lists what the manifests grant and nothing asked for. It can only
+// be told when all scenarios have run.
+func neverUsed() []string {
+	if flag.Lookup("test.run").Value.String() != "" && flag.Lookup("test.run").Value.String() != "." {
+		return nil
+	}
+	rights.Lock()
+	defer rights.Unlock()
+	if len(rights.granted) == 0 {
+		return []string{"no rights were seen at all"}
+	}
+	var never []string
+	for user, permissions := range rights.granted {
+		for p := range permissions {
+			if !rights.used[user][p] {
+				never = append(never, user+": "+p)
+			}
+		}
+	}
+	slices.Sort(never)
+	return never
 }

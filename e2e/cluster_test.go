@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
+	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,6 +25,7 @@ const (
 	namespace      = "holdfast-system"
 	serviceAccount = "holdfast-controller"
 	clusterRole    = "holdfast-controller"
+	auditAccount   = "holdfast-audit"
 )
 
 var getOptions metav1.GetOptions
@@ -37,18 +39,33 @@ type cluster struct {
 	front  *apiserver.Front     // what the controllers go through
 }
 
-// cluster starts a Kubernetes cluster with these nodes.
+// cluster starts a Kubernetes cluster with the shipped manifests and these nodes.
 func (w *world) cluster(name string, nodes ...string) *cluster {
 	w.t.Helper()
-	c := &cluster{world: w, name: name, server: apiserver.Start(w.t, name, apiServerBin, etcdBin)}
-	c.kube = c.server.Client(w.t)
-	c.front = c.server.Front(w.t)
-	c.kubectl("apply", "--server-side", "-k", "../deploy/base")
-	audited(w.t, c.server)
+	c := w.bareCluster(name)
+	c.kubectl("apply", "--server-side", "-k", deployFolder+"/base")
+	c.audit()
 	for _, n := range nodes {
 		c.addNode(n)
 	}
 	return c
+}
+
+// bareCluster starts a Kubernetes cluster with nothing in it.
+func (w *world) bareCluster(name string) *cluster {
+	w.t.Helper()
+	c := &cluster{world: w, name: name, server: apiserver.Start(w.t, name, apiServerBin, etcdBin)}
+	c.kube, c.front = c.server.Client(w.t), c.server.Front(w.t)
+	return c
+}
+
+// in is the cluster as a part of the test sees it.
+func (c *cluster) in(t *testing.T) *cluster {
+	world := *c.world
+	world.t = t
+	part := *c
+	part.world = &world
+	return &part
 }
 
 // kubectl runs kubectl as the admin, and returns what it printed.
@@ -163,14 +180,8 @@ func (c *cluster) deleteNode(name string) {
 // the namespace default.
 func (c *cluster) claimed(volume, driver, claim string) {
 	c.t.Helper()
-	pv := &corev1.PersistentVolume{
-		ObjectMeta: metav1.ObjectMeta{Name: "pv-" + claim},
-		Spec: corev1.PersistentVolumeSpec{
-			AccessModes:            []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
-			Capacity:               corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
-			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: volume}},
-		},
-	}
+	pv := persistentVolume(volume, claim)
+	pv.Spec.CSI.Driver = driver
 	pvc := &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: claim, Namespace: metav1.NamespaceDefault},
 		Spec: corev1.PersistentVolumeClaimSpec{
@@ -182,7 +193,7 @@ func (c *cluster) claimed(volume, driver, claim string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	pv.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", Namespace: made.Namespace, Name: made.Name, UID: made.UID}
+	pv.Spec.ClaimRef.UID = made.UID
 	if _, err := c.kube.CoreV1().PersistentVolumes().Create(c.t.Context(), pv, metav1.CreateOptions{}); err != nil {
 		c.t.Fatal(err)
 	}
@@ -209,4 +220,19 @@ func (c *cluster) event(kind, name, reason string) string {
 		return errors.New("there are: " + fmt.Sprint(slices.Compact(seen)))
 	})
 	return note
+}
+
+// persistentVolume is a volume's, bound to a claim in the namespace default.
+func persistentVolume(volume, claim string) *corev1.PersistentVolume {
+	return &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: "pv-" + claim},
+		Spec: corev1.PersistentVolumeSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Capacity:    corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
+			ClaimRef:    &corev1.ObjectReference{Kind: "PersistentVolumeClaim", Namespace: metav1.NamespaceDefault, Name: claim},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{
+				CSI: &corev1.CSIPersistentVolumeSource{Driver: "csi.example.com", VolumeHandle: volume},
+			},
+		},
+	}
 }

@@ -95,8 +95,6 @@ func TestServer_WatchHangs(t *testing.T) {
 	}
 	eventually(t, "the quarantine ends", w.hasNot("quarantines/east/node-1"))
 	throughout(t, 2*short, "while the watch hangs", func() error { return w.heldBy("vol-1", "east/node-1") })
-	out := w.does("plan", "--cluster", "east", "--kubeconfig", c.server.Kubeconfig(t, namespace, serviceAccount, ""))
-	t.Log(out)
 	if held, err := controller.metric(`holdfast_held_back{cluster="east",obstacle="stale-nodes"}`); err != nil || held != 1 {
 		t.Errorf("%v held back by stale nodes, %v; expected vol-1", held, err)
 	}

@@ -30,7 +30,7 @@ type process struct {
 	log     bytes.Buffer
 }
 
-var servingAt = regexp.MustCompile(`serving /metrics.*\baddress=(\S+)`)
+var servingAt = regexp.MustCompile(`serving /metrics.*\baddress"?[=:]"?([0-9.:]+)`)
 
 // environment is the test's own, without what is meant for another holdfast.
 func environment(more ...string) []string {
@@ -68,7 +68,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	go func() {
 		defer close(p.ended)
 		p.read(stderr)
-		cmd.Wait() //nolint:errcheck // the exit code is in the process's state
+		cmd.Wait() // the exit code is in the process's state
 	}()
 	t.Cleanup(func() {
 		p.kill()
@@ -150,7 +150,7 @@ func (p *process) exits() int {
 }
 
 func (p *process) kill() {
-	p.cmd.Process.Kill() //nolint:errcheck // it fails only for a process that has ended
+	p.cmd.Process.Kill() // it fails only for a process that has ended
 	<-p.ended
 }
 
@@ -223,8 +223,14 @@ func (p *process) metricIs(name string, want float64) {
 // waits for nothing. A flag that is given again wins.
 func (c *cluster) start(args ...string) *process {
 	c.t.Helper()
+	return c.startAt(c.etcd.Endpoint(), args...)
+}
+
+// startAt is start with another way to etcd.
+func (c *cluster) startAt(endpoint string, args ...string) *process {
+	c.t.Helper()
 	return start(c.t, nil, append([]string{
-		"controller", "--cluster", c.name, "--kubeconfig", c.kubeconfig(), "--endpoints", c.etcd.Endpoint(), "--listen", "127.0.0.1:0",
+		"controller", "--cluster", c.name, "--kubeconfig", c.kubeconfig(), "--endpoints", endpoint, "--listen", "127.0.0.1:0",
 		"--grace-period", short.String(), "--quarantine", short.String(), "--election-ttl", short.String(),
 	}, args...)...)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -31,7 +32,12 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if never := neverUsed(); code == 0 && len(never) > 0 {
+		fmt.Fprintf(os.Stderr, "FAIL: the manifests grant what no scenario has used:\n  %s\n", strings.Join(never, "\n  "))
+		code = 1
+	}
+	os.Exit(code)
 }
 
 const (

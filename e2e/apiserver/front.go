@@ -4,7 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -39,12 +39,12 @@ func (s *Server) Front(tb testing.TB) *Front {
 		Transport:      transport,
 		FlushInterval:  -1,
 		ModifyResponse: f.modify,
-		ErrorLog:       log.New(io.Discard, "", 0),
+		ErrorLog:       slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	f.server = &http.Server{
 		Handler:   f.faulty(proxy),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{s.ca.pair(tb, pkix.Name{CommonName: "front of " + s.Name})}},
-		ErrorLog:  log.New(io.Discard, "", 0),
+		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ConnState: f.track,
 	}
 	listener := must(net.Listen("tcp", "127.0.0.1:0"))(tb)
@@ -52,7 +52,7 @@ func (s *Server) Front(tb testing.TB) *Front {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		f.server.ServeTLS(listener, "", "") //nolint:errcheck // it is closed
+		f.server.ServeTLS(listener, "", "") // it is closed
 	}()
 	tb.Cleanup(func() {
 		f.Pass()

@@ -134,7 +134,7 @@ func (s *Server) Launch(tb testing.TB) {
 	}
 	ended := make(chan struct{})
 	go func() {
-		command.Wait() //nolint:errcheck // it is killed
+		command.Wait() // it is killed
 		close(ended)
 	}()
 	s.command, s.ended = command, ended
@@ -190,6 +190,13 @@ func (s *Server) Kill() {
 	}
 	<-s.ended
 	s.command = nil
+}
+
+// Running tells whether the process runs, as far as Launch and Kill know.
+func (s *Server) Running() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.command != nil
 }
 
 func (s *Server) logTail() string {
