@@ -47,6 +47,18 @@ build: ## Build bin/holdfast
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/ ./cmd/... # static: the image has nothing else
 	@echo "built bin/holdfast $(VERSION)"
 
+IMAGE    ?= holdfast:$(subst +,-,$(VERSION))
+BUILDER  ?= $(shell command -v buildah || command -v podman || command -v docker)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+CREATED  ?= $(shell git log -1 --format=%cI 2>/dev/null || echo 1970-01-01T00:00:00Z)
+
+.PHONY: image
+image: build ## Build the image $(IMAGE) with buildah, podman or docker (IMAGE, BUILDER)
+	@test -n "$(BUILDER)" || { echo "an image needs buildah, podman or docker: found none"; exit 1; }
+	@rm -rf dist && mkdir -p dist && cp bin/holdfast dist/
+	$(BUILDER) build -f deploy/Dockerfile -t $(IMAGE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg CREATED=$(CREATED) dist
+	@echo "built $(IMAGE)"
+
 .PHONY: demo
 demo: build ## Build, and show the whole of it on this machine in under a minute
 	@bin/holdfast demo

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -164,14 +163,4 @@ func (p *page) bash(ctx context.Context, script string) *exec.Cmd {
 	cmd.Dir, cmd.Env = p.folder, environment("KUBECONFIG="+p.path("kubeconfig"))
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }

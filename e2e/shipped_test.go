@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,6 +59,11 @@ func (c *cluster) rootFolder(pod *corev1.PodSpec) string {
 		for _, v := range pod.Volumes {
 			switch {
 			case v.Name != mount.Name:
+			case v.PersistentVolumeClaim != nil: // an empty one, of the pod's group
+				dir := filepath.Join(root, mount.MountPath)
+				if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chown(dir, 0, int(*pod.SecurityContext.FSGroup)), os.Chmod(dir, os.ModeSetgid|0o775)); err != nil {
+					c.t.Fatal(err)
+				}
 			case v.Secret != nil:
 				c.mountSecret(root, mount.MountPath, v.Secret, pod.SecurityContext)
 			default:

@@ -268,6 +268,64 @@ func operatorsOnly(t *testing.T, cfg Config) {
 	}
 }
 
+// A process of several clusters has the roles of all of them, also where records
+// of two clusters share a lease.
+func TestClusterRole_OfSeveral(t *testing.T) {
+	t.Parallel()
+	w := newRoleWorld(t)
+	w.ledger("") // made by root
+	for _, name := range []string{"a", "b"} {
+		list, err := ClusterPermissions("", name)
+		mustBe(t, err, nil)
+		w.user(name, list)
+	}
+	_, err := w.root.UserAdd(t.Context(), "hub", "hub")
+	mustBe(t, err, nil)
+	for _, role := range []string{"a", "b"} {
+		_, err := w.root.UserGrantRole(t.Context(), "hub", role)
+		mustBe(t, err, nil)
+	}
+	l, err := Open(t.Context(), w.config("hub", ""))
+	mustBe(t, err, nil)
+	defer func() { mustBe(t, l.Close(), nil) }()
+	for _, name := range []string{"a", "b"} {
+		c := asCluster(t, l, name)
+		attached(t, c, "of-"+name, "n1")
+		detached(t, c, "of-"+name, "n1")
+		lead(t, c)
+	}
+	for !sharesLease(t, w, l) {
+		for _, name := range []string{"a", "b"} {
+			_, err := l.ReleaseBrake(t.Context(), name, "op", "why")
+			mustBe(t, err, nil)
+		}
+	}
+	v, err := l.Volume(t.Context(), attached(t, asCluster(t, l, "a"), "known", "n1").Volume)
+	mustBe(t, err, nil)
+	if v.Holds[0].StandingUnknown {
+		t.Error("the hub does not know whether a hold of one of its clusters has lapsed")
+	}
+}
+
+// sharesLease says whether journal entries of a and b lie under one lease, as they
+// do where they are put soon after one another.
+func sharesLease(t *testing.T, w *roleWorld, l *Ledger) bool {
+	t.Helper()
+	clusters := map[int64]map[string]bool{}
+	begin, _ := l.keys.under(kindJournal)
+	for _, kv := range w.etcd.Dump(t, begin) {
+		k, _ := l.keys.parse(kv.Key)
+		if clusters[kv.Lease] == nil {
+			clusters[kv.Lease] = map[string]bool{}
+		}
+		clusters[kv.Lease][k.cluster] = true
+		if len(clusters[kv.Lease]) == 2 {
+			return true
+		}
+	}
+	return false
+}
+
 // Without a ledger a cluster's role cannot make one, and says who does.
 func TestClusterRole_NoLedger(t *testing.T) {
 	t.Parallel()
