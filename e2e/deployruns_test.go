@@ -25,7 +25,10 @@ func TestDeploy_Runs(t *testing.T) {
 	needRoot(t)
 	w := newWorld(t)
 	c := w.bareCluster("east")
-	c.addNode("node-1")
+	nodes := []string{"node-1", "node-2", "node-3", "node-4"}
+	for _, n := range nodes {
+		c.addNode(n)
+	}
 
 	t.Log("the base as it stands")
 	c.kubectl("apply", "--server-side", "-k", deployFolder+"/base")
@@ -45,10 +48,20 @@ func TestDeploy_Runs(t *testing.T) {
 	})
 	p.kill()
 
-	t.Log("with both")
+	t.Log("with both: it works, and what is about no claim is an Event about its pod")
 	c.applyPart("../deploy/base", "HOLDFAST_CLUSTER=east", "HOLDFAST_ENDPOINTS="+w.etcd.Endpoint())
 	p = c.shipped("holdfast-controller")
 	eventually(t, "it is ready", p.ready)
+	c.leads(p)
+	for _, n := range nodes {
+		c.attach("vol-of-"+n, n)
+	}
+	for _, n := range nodes {
+		c.deleteNode(n)
+	}
+	if note := c.event("Pod", "holdfast-controller-0", "BrakeEngaged"); !strings.Contains(note, "holdfast resume east --brake") {
+		t.Errorf("the Event says %q; expected what to do", note)
+	}
 	p.kill()
 
 	t.Log("development")

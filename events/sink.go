@@ -97,7 +97,7 @@ func (s sink) Patch(_ context.Context, e *eventsv1.Event, patch []byte) (*events
 
 // Update is not called by the broadcaster, and the role does not allow it.
 func (sink) Update(context.Context, *eventsv1.Event) (*eventsv1.Event, error) {
-	return nil, errors.New("Events are created and patched only")
+	return nil, errors.New("an Event is created or patched, and never updated")
 }
 
 func (s sink) take(e *eventsv1.Event, patch []byte) (*eventsv1.Event, error) {
