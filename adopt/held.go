@@ -41,6 +41,9 @@ type Held struct {
 	// Graces are the detachments of the other clusters that keep the cluster
 	// from attaching, by volume. Only ReadForImport fills them in.
 	Graces map[string][]state.Detachment
+	// Detached are the cluster's own nodes that have detached within a grace
+	// period, by volume. Only ReadForImport fills them in.
+	Detached map[string][]string
 
 	own int // the cluster's holds
 }
@@ -84,12 +87,15 @@ func ReadForImport(ctx context.Context, l *state.Ledger, cluster string, r *Read
 	if err != nil {
 		return nil, err
 	}
-	held.Graces = map[string][]state.Detachment{}
+	held.Graces, held.Detached = map[string][]state.Detachment{}, map[string][]string{}
 	for d, err := range l.Detachments(ctx, "") {
 		if err != nil {
 			return nil, err
 		}
-		if d.Cluster != cluster && d.Mode == state.Exclusive {
+		switch {
+		case d.Cluster == cluster:
+			held.Detached[d.Volume] = append(held.Detached[d.Volume], d.Node)
+		case d.Mode == state.Exclusive:
 			held.Graces[d.Volume] = append(held.Graces[d.Volume], d)
 		}
 	}

@@ -76,7 +76,7 @@ func (i *Item) attach(ctx context.Context, c *state.Cluster) error {
 		i.Result, i.Token = Done, h.Token
 		return nil
 	}
-	i.Result, i.Detail, i.err = Failed, err.Error(), err
+	i.Result, i.Detail = Failed, err.Error()
 	var conflict *state.ConflictError
 	switch {
 	case errors.As(err, &conflict):

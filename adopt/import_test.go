@@ -98,6 +98,11 @@ func TestImport(t *testing.T) {
 	s.attach("vol-3", "node-2")
 	s.attach("vol-4", "node-2")
 	s.attach("vol-5", "node-2")
+	s.attach("vol-6", "node-2")
+	held(t, east, "vol-6", "node-2", state.Exclusive)
+	if _, err := east.Detach(t.Context(), state.DetachRequest{Volume: "vol-6", Node: "node-2"}); err != nil {
+		t.Fatal(err)
+	}
 	held(t, east, "vol-3", "node-2", state.Exclusive)
 	theirs := held(t, west, "vol-4", "node-9", state.Exclusive)
 	held(t, west, "vol-5", "node-9", state.Exclusive)
@@ -106,14 +111,14 @@ func TestImport(t *testing.T) {
 	}
 
 	items := planned(t, s, east)
-	expect(t, items, map[string]Result{"vol-1": ToAttach, "vol-2": ToAttach, "vol-3": There, "vol-4": Conflict, "vol-5": Conflict})
+	expect(t, items, map[string]Result{"vol-1": ToAttach, "vol-2": ToAttach, "vol-3": There, "vol-4": Conflict, "vol-5": Conflict, "vol-6": Moving})
 	var mu sync.Mutex
 	most := 0
 	err := Import(t.Context(), east, items, func(n int) { mu.Lock(); defer mu.Unlock(); most = max(most, n) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	expect(t, items, map[string]Result{"vol-1": Done, "vol-2": Done, "vol-3": There, "vol-4": Conflict, "vol-5": Conflict})
+	expect(t, items, map[string]Result{"vol-1": Done, "vol-2": Done, "vol-3": There, "vol-4": Conflict, "vol-5": Conflict, "vol-6": Moving})
 	if most != 2 {
 		t.Errorf("told of %d tries, want 2", most)
 	}
@@ -135,7 +140,7 @@ func TestImport(t *testing.T) {
 	// Once more: everything is there.
 	before, _ := l.Revision(t.Context())
 	again := planned(t, s, east)
-	expect(t, again, map[string]Result{"vol-1": There, "vol-2": There, "vol-3": There, "vol-4": Conflict, "vol-5": Conflict})
+	expect(t, again, map[string]Result{"vol-1": There, "vol-2": There, "vol-3": There, "vol-4": Conflict, "vol-5": Conflict, "vol-6": Moving})
 	if err := Import(t.Context(), east, again, nil); err != nil {
 		t.Error(err)
 	}

@@ -55,8 +55,6 @@ type Item struct {
 	Holders []Holder `json:"holders,omitempty"`
 	// Token is the hold's, once it is there.
 	Token state.Token `json:"token,omitempty"`
-
-	err error
 }
 
 // Plan says of each VolumeAttachment of a cluster what an import would do. It is
@@ -112,6 +110,9 @@ func (i *Item) judge(cluster string, all []VolumeAttachment, held *Held) {
 		i.Result, i.Holders, i.Detail = Conflict, blocking, "held by "+listed(blocking)
 	case len(held.Graces[i.Volume]) > 0:
 		i.Result, i.Detail = Conflict, inGrace(held.Graces[i.Volume])
+	case slices.Contains(held.Detached[i.Volume], i.Node):
+		// Kubernetes was read before the ledger, and hears of a detach after it.
+		i.Result, i.Detail = Moving, "its node has just detached it from the ledger, and is in its grace period"
 	default:
 		i.Result = ToAttach
 	}

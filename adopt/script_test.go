@@ -65,7 +65,7 @@ type both struct {
 func newBoth() *both {
 	return &both{
 		held: &Held{
-			Holders: map[string][]Holder{}, Migrations: map[string]state.Migration{}, Graces: map[string][]state.Detachment{},
+			Holders: map[string][]Holder{}, Migrations: map[string]state.Migration{}, Graces: map[string][]state.Detachment{}, Detached: map[string][]string{},
 		},
 		nodeUIDs: map[string]string{},
 	}
@@ -124,6 +124,10 @@ func (b *both) apply(t *testing.T, line string) {
 		b.held.Migrations[given[0]] = state.Migration{Volume: given[0], Source: placeOf(t, given[1]), Target: placeOf(t, given[2])}
 	case "grace":
 		place := placeOf(t, given[1])
+		if place.Cluster == "east" {
+			b.held.Detached[given[0]] = append(b.held.Detached[given[0]], place.Node)
+			break
+		}
 		b.held.Graces[given[0]] = append(b.held.Graces[given[0]], state.Detachment{Volume: given[0], Cluster: place.Cluster, Node: place.Node})
 	case "node":
 		b.nodeUIDs[given[0]] = given[1]
