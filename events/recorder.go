@@ -218,6 +218,12 @@ func (r *Recorder) feed(ctx context.Context, to events.EventRecorder) {
 		case <-ctx.Done():
 			return
 		case rep := <-r.reports:
+			// A removal is hardly ever told of twice. Over the rate client-go would
+			// only keep it, for minutes, to count on: of a node replacement thousands.
+			if rep.reason == OrphanRemoved && r.limit.Tokens() < 1 {
+				r.settle(rep.reason, resultDropped, errTooMany)
+				continue
+			}
 			until := time.Now().Add(lookPatience)
 			if until.Before(first) {
 				until = first

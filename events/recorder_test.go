@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -58,6 +59,31 @@ func TestRate(t *testing.T) {
 	s.r.Brake(true, "engaged")
 	s.counted(BrakeEngaged, resultSent, 1)
 	s.counted(OrphanRemoved, resultSent, 3)
+}
+
+// What is beyond the rate anyway is not kept, and whose it is not looked for.
+func TestRate_RemovalsBeyondIt(t *testing.T) {
+	var looks atomic.Int64
+	s := newStage(t, func(c *Config) { c.Rate, c.Burst, c.Claims = 0.001, 3, countedClaims{&looks} })
+	defer s.run()()
+	for i := range 3 {
+		removed(s.r, fmt.Sprintf("vol-%d", i), "node-1")
+	}
+	s.counted(OrphanRemoved, resultSent, 3)
+	for i := range 100 {
+		removed(s.r, fmt.Sprintf("vol-%d", 3+i), "node-1")
+	}
+	s.counted(OrphanRemoved, resultDropped, 100)
+	if n := looks.Load(); n != 3 {
+		t.Errorf("%d removals were taken, want the 3 that the rate allows", n)
+	}
+}
+
+type countedClaims struct{ looks *atomic.Int64 }
+
+func (c countedClaims) Claim(context.Context, string, string) (watch.Claim, bool) {
+	c.looks.Add(1)
+	return watch.Claim{}, false
 }
 
 // Where the role does not allow it, that is said once, and counted; and said
@@ -177,6 +203,24 @@ func TestNothingBlocks(t *testing.T) {
 	eventually(t, "what there is no room for is counted", func() bool { return s.count(OrphanRemoved, resultDropped) > many })
 	close(hang)
 	stop()
+}
+
+// The broadcaster is not kept waiting either: it has a goroutine for each Event.
+func TestSink_NeverBlocks(t *testing.T) {
+	s := newStage(t)
+	s.reg.MustRegister(prometheus.WrapCollectorWith(prometheus.Labels{"cluster": "east"}, s.r.metrics))
+	full := sink{s.r, make(chan write)}
+	e := &eventsv1.Event{Reason: string(OrphanRemoved)}
+	if got, err := full.Create(t.Context(), e); got != e || err != nil {
+		t.Errorf("Create gives %v, %v", got, err)
+	}
+	if got, err := full.Patch(t.Context(), e, []byte("{}")); got != e || err != nil {
+		t.Errorf("Patch gives %v, %v", got, err)
+	}
+	s.counted(OrphanRemoved, resultDropped, 2)
+	if _, err := full.Update(t.Context(), e); err == nil {
+		t.Error("Update is taken, which the role does not allow")
+	}
 }
 
 // It can run again, but not twice at a time.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -180,14 +181,15 @@ func TestConflict_OfOtherErrors(t *testing.T) {
 func TestNotes_AreOneLine(t *testing.T) {
 	s := newStage(t)
 	defer s.run()()
-	volume := strings.Repeat("\n\x01é", 64)
-	removed(s.r, volume, "node-1")
-	e := s.written(1)[0]
-	if len(e.Note) > 1024 || strings.ContainsFunc(e.Note+e.Regarding.FieldPath, func(c rune) bool { return c < ' ' }) {
-		t.Errorf("the note has %d bytes: %q, of %q", len(e.Note), e.Note, e.Regarding.FieldPath)
+	removed(s.r, strings.Repeat("\n\x01é", 64), "node-1")
+	removed(s.r, strings.Repeat("\x01", 256), "node-1")
+	for _, e := range s.written(2) {
+		if len(e.Note) > 1024 || strings.ContainsFunc(e.Note+e.Regarding.FieldPath, func(c rune) bool { return c < ' ' }) {
+			t.Errorf("the note has %d bytes: %q, of %q", len(e.Note), e.Note, e.Regarding.FieldPath)
+		}
 	}
 	for _, most := range []int{4, 5, 6, 7} {
-		if got := line("ééé", most); len(got) > most || !strings.HasPrefix("ééé", strings.TrimSuffix(got, "…")) {
+		if got := line("ééé", most); len(got) > most || !utf8.ValidString(got) || !strings.HasPrefix("ééé", strings.TrimSuffix(got, "…")) {
 			t.Errorf("line of at most %d bytes = %q", most, got)
 		}
 	}

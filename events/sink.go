@@ -68,6 +68,8 @@ func (r *Recorder) settle(reason Reason, result string, err error) {
 	}
 }
 
+var errTooMany = errors.New("too many Events in a short time")
+
 // write is one request: a new Event, or with a patch the count of one that there is.
 type write struct {
 	event *eventsv1.Event
@@ -106,7 +108,7 @@ func (s sink) take(e *eventsv1.Event, patch []byte) (*eventsv1.Event, error) {
 		limit = s.r.alarms
 	}
 	if !limit.Allow() {
-		s.r.settle(reason, resultDropped, errors.New("too many Events in a short time"))
+		s.r.settle(reason, resultDropped, errTooMany)
 		return e, nil
 	}
 	select {
