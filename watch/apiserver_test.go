@@ -24,6 +24,7 @@ type apiServer struct {
 	streams bool // it serves a list as a stream
 
 	mu      sync.Mutex
+	uid     string // of kube-system
 	version int
 	nodes   map[string]corev1.Node
 	history []apiEvent
@@ -46,7 +47,7 @@ type apiEvent struct {
 func newAPIServer(t *testing.T, streams bool, names ...string) *apiServer {
 	t.Helper()
 	s := &apiServer{
-		streams: streams, nodes: map[string]corev1.Node{}, version: 100,
+		streams: streams, uid: "ks-uid", nodes: map[string]corev1.Node{}, version: 100,
 		cut: make(chan struct{}), changed: make(chan struct{}),
 	}
 	for _, n := range names {
@@ -57,7 +58,10 @@ func newAPIServer(t *testing.T, streams bool, names ...string) *apiServer {
 	mux.HandleFunc("GET /api/v1/nodes", s.guarded(s.serveNodes))
 	mux.HandleFunc("GET /api/v1/nodes/{name}", s.guarded(s.serveNode))
 	mux.HandleFunc("GET /api/v1/namespaces/kube-system", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, 200, corev1.Namespace{TypeMeta: typed("Namespace"), ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: "ks-uid"}})
+		s.mu.Lock()
+		uid := types.UID(s.uid)
+		s.mu.Unlock()
+		answer(w, 200, corev1.Namespace{TypeMeta: typed("Namespace"), ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: uid}})
 	}))
 	s.Server = httptest.NewServer(mux)
 	t.Cleanup(s.Close)

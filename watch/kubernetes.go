@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,7 +20,7 @@ import (
 )
 
 const (
-	// A live check is two requests for each node that is about to lose its
+	// A live check is three requests for each node that is about to lose its
 	// attachments. client-go's own 5 a second would make them queue.
 	requestsPerSecond = 100
 	requestBurst      = 200
@@ -44,7 +45,8 @@ type Kubernetes struct {
 	core   corev1client.CoreV1Interface
 	readyz func(context.Context) error
 	hung   time.Duration
-	again  *wait.Backoff // between attempts to list; nil is the Reflector's own: 0.8 s to 1 min
+	again  *wait.Backoff          // between attempts to list; nil is the Reflector's own: 0.8 s to 1 min
+	uid    atomic.Pointer[string] // what ClusterUID has said first
 }
 
 var _ NodeSource = (*Kubernetes)(nil)
@@ -276,14 +278,17 @@ func (s nodeStore) Bookmark(string) error {
 	return nil
 }
 
-// Live asks the API server whether it is ready, and then for the Node, past its
-// caches. An API server that is starting can say of a Node that is there that it
+// Live asks the API server whether it is ready and still that of the cluster that
+// ClusterUID has named, and then for the Node, past its caches. An API server that is starting can say of a Node that is there that it
 // is not, and so can a proxy of a path that it does not serve.
 func (k *Kubernetes) Live(ctx context.Context, name string) (Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
 	if err := k.readyz(ctx); err != nil {
 		return Node{}, fmt.Errorf("looking up node %q: the API server is not ready: %w", name, err)
+	}
+	if err := k.sameCluster(ctx); err != nil {
+		return Node{}, fmt.Errorf("looking up node %q: %w", name, err)
 	}
 	// No resource version: the API server asks its etcd, with a quorum.
 	n, err := k.core.Nodes().Get(ctx, name, metav1.GetOptions{})
@@ -314,6 +319,21 @@ func saysAbsent(err error, name string) bool {
 	return !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
+// sameCluster fails where another cluster answers by now than the one that
+// ClusterUID has named: one built anew at the same address, say. It has none of
+// the nodes.
+func (k *Kubernetes) sameCluster(ctx context.Context) error {
+	first := k.uid.Load()
+	if first == nil {
+		return nil // nobody goes by it
+	}
+	uid, err := k.ClusterUID(ctx)
+	if err == nil && uid != *first {
+		err = fmt.Errorf("the API server is of a cluster with the kube-system UID %q by now: expected %q, as at the start", uid, *first)
+	}
+	return err
+}
+
 // ClusterUID is the UID of the kube-system namespace, which lives as long as
 // the cluster.
 func (k *Kubernetes) ClusterUID(ctx context.Context) (string, error) {
@@ -326,5 +346,7 @@ func (k *Kubernetes) ClusterUID(ctx context.Context) (string, error) {
 	if ns.UID == "" {
 		return "", fmt.Errorf("namespace %s has no UID", metav1.NamespaceSystem)
 	}
-	return string(ns.UID), nil
+	uid := string(ns.UID)
+	k.uid.CompareAndSwap(nil, &uid)
+	return uid, nil
 }

@@ -275,6 +275,43 @@ func TestKubernetes_Live_KeepsToItsContext(t *testing.T) {
 	}
 }
 
+// Another cluster that answers at the same address has none of the nodes, which
+// says nothing about them.
+func TestKubernetes_LiveOfAnotherCluster(t *testing.T) {
+	ctx := context.Background()
+	api := newAPIServer(t, true, "a")
+	k := api.source(t)
+	if _, err := k.ClusterUID(ctx); err != nil {
+		t.Fatal(err)
+	}
+	refuses := func(node string, want ...string) {
+		t.Helper()
+		_, live := k.Live(ctx, node)
+		for what, err := range map[string]error{"Live": live, "CheckPermissions": k.CheckPermissions(ctx)} {
+			if err == nil || errors.Is(err, ErrNodeNotFound) {
+				t.Fatalf("%s: %v, want an error that is no ErrNodeNotFound", what, err)
+			}
+			for _, text := range want {
+				if !strings.Contains(err.Error(), text) {
+					t.Errorf("%s: %v, want %s in it", what, err, text)
+				}
+			}
+		}
+	}
+	api.change(func() { api.uid = "another" })
+	refuses("a", `"another"`, `"ks-uid"`)
+	refuses("b", `"another"`, `"ks-uid"`)
+	api.change(func() { api.uid = "ks-uid" })
+	if _, err := k.Live(ctx, "b"); !errors.Is(err, ErrNodeNotFound) {
+		t.Errorf("it is the same again, and b is not there: %v, want ErrNodeNotFound", err)
+	}
+	api.failing("kube-system", http.StatusForbidden)
+	refuses("b", "namespace kube-system")
+	if err := k.CheckPermissions(ctx); !IsForbidden(err) {
+		t.Errorf("%v, want a refusal", err)
+	}
+}
+
 func TestKubernetes_ClusterUID(t *testing.T) {
 	ctx := context.Background()
 	api := newAPIServer(t, true)

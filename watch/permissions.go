@@ -28,6 +28,7 @@ func (k *Kubernetes) CheckPermissions(ctx context.Context) error {
 		try  func() error
 	}{
 		{"get /readyz", func() error { return k.readyz(ctx) }},
+		{"get namespaces", func() error { return k.sameCluster(ctx) }},
 		{"get nodes", func() error {
 			_, err := k.core.Nodes().Get(ctx, probeNode, metav1.GetOptions{})
 			if saysAbsent(err, probeNode) {
@@ -58,7 +59,7 @@ func (k *Kubernetes) CheckPermissions(ctx context.Context) error {
 		case IsForbidden(err):
 			refused = append(refused, fmt.Errorf("%s: %w", request.what, err))
 		default: // the others would end as this one did
-			return fmt.Errorf("%s: %w", request.what, err)
+			return errors.Join(append(refused, fmt.Errorf("%s: %w", request.what, err))...)
 		}
 	}
 	return errors.Join(refused...)

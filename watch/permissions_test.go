@@ -57,6 +57,14 @@ func TestKubernetes_CheckPermissions(t *testing.T) {
 			}
 		})
 	}
+	api.change(func() {
+		api.fail = func(r *http.Request) int {
+			return map[string]int{"/readyz": http.StatusForbidden, "/api/v1/nodes": http.StatusInternalServerError}[r.URL.Path]
+		}
+	})
+	if err := k.CheckPermissions(t.Context()); !IsForbidden(err) || !strings.Contains(err.Error(), "get /readyz: ") {
+		t.Errorf("it refuses one and fails at another: %v, want the refusal too", err)
+	}
 	api.Close()
 	if err := k.CheckPermissions(t.Context()); err == nil || IsForbidden(err) || IsUnauthorized(err) {
 		t.Errorf("it is away: %v, want an error that is no refusal", err)
