@@ -27,7 +27,9 @@ const (
 // often the lead changes.
 type overdues struct {
 	run *run
-	led func() // closes first
+	// shortest is as short as a window can be.
+	shortest time.Duration
+	led      func() // closes first
 	// first is closed when the run leads for the first time.
 	first chan struct{}
 	poke  chan struct{}
@@ -49,7 +51,7 @@ type overdue struct {
 
 func newOverdues(r *run) *overdues {
 	o := &overdues{
-		run: r, first: make(chan struct{}), poke: make(chan struct{}, 1),
+		run: r, shortest: r.cfg.Cluster.Ledger().ServerTTLFloor(), first: make(chan struct{}), poke: make(chan struct{}, 1),
 		windows: map[string]bool{}, ask: map[string]bool{}, late: map[string]*overdue{},
 	}
 	o.led = sync.OnceFunc(func() { close(o.first) })
@@ -103,15 +105,17 @@ func (o *overdues) take(b state.Batch) error {
 			o.windows[volume] = false
 		}
 		// A window that opened and ended unseen is found by a walk only. At the
-		// start all have; later a gap has to be as long as a window.
-		o.walk = o.walk || o.contact.IsZero() || b.Contact.Sub(o.contact) >= o.run.ledger.MigrationWindow
+		// start all have; later a gap has to be as long as a window can be short:
+		// whoever migrates says how long it is.
+		o.walk = o.walk || o.contact.IsZero() || b.Contact.Sub(o.contact) >= o.shortest
 	}
 	for _, e := range b.Events {
 		m, ok := e.Record.(state.Migration)
 		switch {
 		case !ok:
 		case e.Type == state.Delete:
-			if o.involves(m) {
+			// etcd need not say what was deleted, where it compacts just then.
+			if _, open := o.windows[m.Volume]; open || o.involves(m) {
 				o.ask[m.Volume] = true
 			}
 			delete(o.windows, m.Volume)

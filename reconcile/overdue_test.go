@@ -130,8 +130,9 @@ func opened(volume, source, target string) state.Event {
 func ended(e state.Event) state.Event { e.Type = state.Delete; return e }
 
 func newTestOverdues(t *testing.T) *overdues {
-	w := newWorld(t, newNodes(), func(c *state.Config) { c.MigrationWindow = time.Minute })
-	return newOverdues(&run{Reconciler: w.reconciler()})
+	o := newOverdues(&run{Reconciler: newWorld(t, newNodes()).reconciler()})
+	o.shortest = 10 * time.Second
+	return o
 }
 
 // asked is what is to be looked at, and forgets it.
@@ -171,18 +172,20 @@ func TestOverdue_Relist(t *testing.T) {
 	expect("another cluster's window ends", false)
 	at(2*time.Second, state.Batch{Events: []state.Event{ended(one)}})
 	expect("a window ends", false, "vol-1")
-	at(50*time.Second, state.Batch{Reset: true, Events: []state.Event{two}})
-	at(50*time.Second, state.Batch{Synced: true})
+	at(10*time.Second, state.Batch{Reset: true, Events: []state.Event{two}})
+	at(10*time.Second, state.Batch{Synced: true})
 	expect("after a short gap", false, "vol-4")
-	at(111*time.Second, state.Batch{Reset: true, Events: nil})
-	at(111*time.Second, state.Batch{Synced: true})
-	expect("after a gap as long as a window", true, "vol-2")
+	at(20*time.Second, state.Batch{Reset: true, Events: nil})
+	at(20*time.Second, state.Batch{Synced: true})
+	expect("after a gap as long as a window can be short", true, "vol-2")
 	broken := ended(opened("vol-5", "", ""))
 	m := broken.Record.(state.Migration)
 	m.Broken = errors.New("not JSON")
 	broken.Record = m
-	at(112*time.Second, state.Batch{Events: []state.Event{broken}})
+	at(21*time.Second, state.Batch{Events: []state.Event{broken}})
 	expect("one that does not decode", false, "vol-5")
+	at(22*time.Second, state.Batch{Events: []state.Event{opened("vol-6", "a", "b"), ended(opened("vol-6", "", "")), ended(opened("vol-7", "", ""))}})
+	expect("one whose end has its name only", false, "vol-6")
 }
 
 // Each leader tells of all, at once and then rarely.
