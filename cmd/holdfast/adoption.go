@@ -50,7 +50,7 @@ func (f *adoptionFlags) check() error {
 // command is another verb about the same cluster, to be copied into a shell.
 func (f *adoptionFlags) command(verb string) string {
 	flags := []string{"--cluster", f.clusterFlags.name}
-	for _, given := range [][2]string{{"--kubeconfig", f.kubeconfig}, {"--context", f.context}, {"--attacher", f.attacher}} {
+	for _, given := range [][2]string{{"--kubeconfig", f.kubeconfig}, {"--context", f.context}, {"--attacher", f.attacher}, {"--mode", f.mode}} {
 		if given[1] != "" {
 			flags = append(flags, given[:]...)
 		}

@@ -65,19 +65,27 @@ type identities struct {
 }
 
 // claim refuses to take one Kubernetes for two clusters: the nodes of one of
-// them would all look gone.
-func (i *identities) claim(cluster, uid string) error {
+// them would all look gone. giveBack undoes it, for a claim that the ledger
+// refuses: it must not keep the Kubernetes from the cluster whose it is.
+func (i *identities) claim(cluster, uid string) (giveBack func(), err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for other, its := range i.of {
 		if its == uid && other != cluster {
-			return fmt.Errorf("the kubeconfigs of clusters %q and %q are of one cluster, with the kube-system UID %q: expected a cluster of its own for each name",
+			return nil, fmt.Errorf("the kubeconfigs of clusters %q and %q are of one cluster, with the kube-system UID %q: expected a cluster of its own for each name",
 				other, cluster, uid)
 		}
 	}
 	if i.of == nil {
 		i.of = map[string]string{}
 	}
+	before, had := i.of[cluster]
 	i.of[cluster] = uid
-	return nil
+	return func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if delete(i.of, cluster); had {
+			i.of[cluster] = before
+		}
+	}, nil
 }

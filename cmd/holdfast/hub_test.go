@@ -246,11 +246,70 @@ func TestIdentities(t *testing.T) {
 		{"north", "one", `clusters "east" and "north"`},
 		{"east", "three", ""}, {"north", "one", ""}, // put right
 	} {
-		err := ids.claim(c.cluster, c.uid)
+		_, err := ids.claim(c.cluster, c.uid)
 		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("claim(%q, %q): %v, want %q", c.cluster, c.uid, err, c.err)
 		}
 	}
+}
+
+// What the ledger refuses is no claim: not that of a cluster that never was this
+// one, nor one in place of what the cluster was served as before.
+func TestIdentities_GiveBack(t *testing.T) {
+	var ids identities
+	claim := func(cluster, uid string, ok bool) (giveBack func()) {
+		t.Helper()
+		giveBack, err := ids.claim(cluster, uid)
+		if (err == nil) != ok {
+			t.Fatalf("claim(%q, %q): %v, want one: %v", cluster, uid, err, ok)
+		}
+		return giveBack
+	}
+	claim("copy", "one", true)()
+	claim("east", "one", true)
+	claim("east", "two", true)()
+	claim("copy", "one", false)
+	claim("copy", "two", true)
+}
+
+// A cluster that comes first, with the kubeconfig of another one, does not keep
+// that one from being served.
+func TestHub_WrongKubeconfigFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, state.Config{})
+	w.as(w.open(), "wrong", "uid-of-wrong")
+	east := newKube(t, "uid-of-east", "e1")
+	path := filepath.Join(t.TempDir(), "east")
+	hub := w.hub([]string{"wrong=" + east.kubeconfigIn(t, "wrong"), "east=" + path})
+	w.eventually("the first is refused", func(ctx context.Context) (bool, error) {
+		_, body, _ := hub.get(ctx, "/readyz")
+		return strings.Contains(body, `wrong: cluster "wrong" is on record`), nil
+	})
+	east.kubeconfig(t, path, "east")
+	w.shows(hub, clusterUp("east"), "1")
+	endsWell(t, hub)
+}
+
+// A cluster that is built anew at the same address, under a controller that runs,
+// has none of the nodes. That says nothing about who holds what.
+func TestProcess_BuiltAnewAtTheSameAddress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, state.Config{})
+	east := newKube(t, "uid-of-east", "e1", "e2")
+	c := w.hub([]string{"east=" + east.kubeconfigIn(t, "east")})
+	if err := c.ready(t.Context(), patience); err != nil {
+		t.Fatal(err)
+	}
+	w.does("attach", "vol-1", "e1", "--cluster", "east", "--attachment-ttl", "3s")
+	east.change(func() { east.uid = "uid-of-another" })
+	east.drop("e1")
+	w.eventually("the live check says why not", func(context.Context) (bool, error) {
+		return strings.Contains(c.tail(), `uid-of-another\" by now: expected \"uid-of-east`), nil
+	})
+	w.heldBy("vol-1", "e1")
+	east.change(func() { east.uid = "uid-of-east" })
+	w.eventually("the orphan is removed", func(context.Context) (bool, error) { return len(w.volume("vol-1").Holds) == 0, nil })
+	endsWell(t, c)
 }
 
 // A hub in this process, one of whose clusters fails and runs again, and another

@@ -52,7 +52,10 @@ func newKube(t *testing.T, uid string, nodes ...string) *kube {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", k.allowed("get /readyz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
 	mux.HandleFunc("GET /api/v1/namespaces/kube-system", k.allowed("get namespaces", func(w http.ResponseWriter, _ *http.Request) {
-		says(w, http.StatusOK, corev1.Namespace{TypeMeta: kind("Namespace"), ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: types.UID(k.uid)}})
+		k.mu.Lock()
+		uid := types.UID(k.uid)
+		k.mu.Unlock()
+		says(w, http.StatusOK, corev1.Namespace{TypeMeta: kind("Namespace"), ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: uid}})
 	}))
 	mux.HandleFunc("GET /api/v1/nodes/{name}", k.allowed("get nodes", k.one))
 	list, follow := k.allowed("list nodes", k.list), k.allowed("watch nodes", k.follow)

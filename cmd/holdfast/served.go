@@ -101,7 +101,8 @@ func (s *served) join(ctx context.Context, ledger *state.Ledger, nodes watch.Nod
 	if s.uid != "" && uid != s.uid {
 		return nil, usagef("invalid --cluster-uid %q: the cluster that the nodes come from has the kube-system UID %q", s.uid, uid)
 	}
-	if err := s.d.identities.claim(s.name, uid); err != nil {
+	giveBack, err := s.d.identities.claim(s.name, uid)
+	if err != nil {
 		return nil, err
 	}
 	var cluster *state.Cluster
@@ -109,6 +110,9 @@ func (s *served) join(ctx context.Context, ledger *state.Ledger, nodes watch.Nod
 		cluster, err = ledger.Cluster(ctx, state.Identity{Name: s.name, UID: uid})
 		return err
 	})
+	if err != nil {
+		giveBack()
+	}
 	return cluster, err
 }
 
