@@ -170,3 +170,17 @@ func TestFreeze_KeepsWhatItDoesNotKnow(t *testing.T) {
 		t.Errorf("rewritten as %s", rec.raw)
 	}
 }
+
+// A UID stands for one name: a rebind with the wrong cluster's kubeconfig is a slip.
+func TestRebind_UIDOfAnother(t *testing.T) {
+	l := openLedger(t)
+	asCluster(t, l, "a")
+	b := asCluster(t, l, "b")
+	mustBe(t, l.Rebind(t.Context(), "a", b.UID(), "test", "a slip"), ErrInvalid)
+	if c, err := l.Cluster(t.Context(), Identity{Name: "a"}); err != nil || c.UID() == b.UID() {
+		t.Errorf("cluster a has the UID %v, %v; expected its own", c, err)
+	}
+	if err := l.Rebind(t.Context(), "a", "another", "test", "built anew"); err != nil {
+		t.Error(err)
+	}
+}

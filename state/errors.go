@@ -145,8 +145,7 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("cluster %q is on record with the kube-system UID %q, and this process has %q: "+
-		"give this cluster a name of its own or, if it was built anew on purpose, rebind the name to the new UID",
+	return fmt.Sprintf("cluster %q is on record with the kube-system UID %q, and this process has %q: expected a name of its own for each cluster",
 		e.Cluster, e.Recorded, e.Given)
 }
 

@@ -108,13 +108,17 @@ func (l *Ledger) rewriting(k string, revision int64, value, cluster, id string, 
 
 // Rebind gives a cluster's name to a cluster that was built anew on purpose:
 // from its revision on the processes of the old one can write nothing. Its
-// holds stay. ErrNotFound if the name is not on record.
+// holds stay. ErrNotFound if the name is not on record, ErrInvalid if the UID is
+// on record under another name, as far as this process may read those.
 func (l *Ledger) Rebind(ctx context.Context, cluster, uid, by, why string) error {
 	if err := errors.Join(ValidateCluster(cluster), validateText("cluster UID", uid), validateText("by", by), validateText("why", why)); err != nil {
 		return err
 	}
 	if uid == "" {
 		return invalid("cluster UID", uid, "the UID of the new cluster's kube-system namespace")
+	}
+	if err := l.unnamed(ctx, uid, cluster); err != nil {
+		return err
 	}
 	_, err := measured(l, "rebind", func() (struct{}, error) {
 		id, since := newID(), now()
@@ -135,4 +139,22 @@ func (l *Ledger) Rebind(ctx context.Context, cluster, uid, by, why string) error
 		}
 	})
 	return err
+}
+
+// unnamed refuses a UID that another name has: with one cluster's nodes under
+// two names, each node of the other name would look gone. It is a guard against
+// slips, like a rebind with the kubeconfig of the wrong cluster, and no compare:
+// whoever may not read the other names is not kept from rebinding its own.
+func (l *Ledger) unnamed(ctx context.Context, uid, cluster string) error {
+	for c, err := range l.Clusters(ctx) {
+		switch {
+		case errors.Is(err, ErrPermission):
+			return nil
+		case err != nil:
+			return err
+		case c.UID == uid && c.Cluster != cluster:
+			return invalid("cluster UID", uid, fmt.Sprintf("that of a cluster without a name: this one is %q on record", c.Cluster))
+		}
+	}
+	return nil
 }

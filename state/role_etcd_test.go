@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +96,14 @@ func TestClusterRole(t *testing.T) {
 	if err := clusterDay(t, w, "full", "/full/"); err != nil {
 		t.Fatal(err)
 	}
+	full, err := Open(t.Context(), w.config("full", "/full/"))
+	mustBe(t, err, nil)
+	defer func() { mustBe(t, full.Close(), nil) }()
+	before := w.etcd.Dump(t, "/full/")
+	mustBe(t, asCluster(t, full, "a").CheckRole(t.Context()), nil)
+	if after := w.etcd.Dump(t, "/full/"); !slices.EqualFunc(before, after, func(a, b statetest.KV) bool { return a.Key == b.Key && a.Value == b.Value }) {
+		t.Errorf("a check of the role has left %d keys of %d", len(after), len(before))
+	}
 	n := 0
 	for what, less := range weaker(list) {
 		n++
@@ -105,6 +114,25 @@ func TestClusterRole(t *testing.T) {
 			t.Errorf("%s: %v; want that something is beyond the role", what, err)
 		}
 		t.Logf("%s: %v", what, err)
+		checkRole(t, w, user, prefix, what)
+	}
+}
+
+// checkRole: what a role lacks is found before anything needs it, and by its name.
+func checkRole(t *testing.T, w *roleWorld, user, prefix, what string) {
+	t.Helper()
+	cfg := w.config(user, prefix)
+	l, err := Open(t.Context(), cfg)
+	if errors.Is(err, ErrBeyondRole) {
+		return // the ledger's own record, which nothing goes on without
+	}
+	mustBe(t, err, nil)
+	defer func() { mustBe(t, l.Close(), nil) }()
+	_, key, _ := strings.Cut(what, "/full/")
+	a := &Cluster{ledger: l, name: "a"} // it may be its record that cannot be read
+	err = a.CheckRole(t.Context())
+	if !errors.Is(err, ErrBeyondRole) || !strings.Contains(err.Error(), prefix+key) || strings.Count(err.Error(), "may not") != 1 {
+		t.Errorf("%s: the role is found to lack %v", what, err)
 	}
 }
 

@@ -156,3 +156,34 @@ func TestWatch_HandlerFails(t *testing.T) {
 	own := errors.New("enough")
 	mustBe(t, l.Watch(t.Context(), ScopeAll(), func(Batch) error { return own }), own)
 }
+
+// The windows of all clusters, and which one it was that ended.
+func TestWatch_Migrations(t *testing.T) {
+	l := openLedger(t)
+	a, b := asCluster(t, l, "a"), asCluster(t, l, "b")
+	attached(t, a, "pvc-1", "node-1")
+	attached(t, b, "pvc-2", "node-1")
+	target := Place{Cluster: "b", Node: "node-2"}
+	began, err := a.Migrate(t.Context(), MigrateRequest{Volume: "pvc-1", Source: "node-1", Target: target})
+	if err != nil {
+		t.Fatal(err)
+	}
+	batches := follow(t, l, ScopeMigrations())
+	listed := next(t, batches, withEvents)
+	if m, ok := listed.Events[0].Record.(Migration); !ok || !listed.Reset || m.Volume != "pvc-1" || m.Target != target {
+		t.Errorf("the list is %+v", listed)
+	}
+	if _, err := b.Migrate(t.Context(), MigrateRequest{Volume: "pvc-2", Source: "node-1", Target: target}); err != nil {
+		t.Fatal(err)
+	}
+	if e := next(t, batches, withEvents).Events[0]; e.Type != Put || e.Record.(Migration).Volume != "pvc-2" {
+		t.Errorf("the window that opened is %+v", e)
+	}
+	if err := a.Commit(t.Context(), began); err != nil {
+		t.Fatal(err)
+	}
+	e := next(t, batches, withEvents).Events[0]
+	if m := e.Record.(Migration); e.Type != Delete || m.Volume != "pvc-1" || m.Source != (Place{Cluster: "a", Node: "node-1"}) || m.Target != target {
+		t.Errorf("the window that ended is %+v", e)
+	}
+}
