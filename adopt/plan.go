@@ -75,7 +75,7 @@ func Plan(cluster string, attachments []VolumeAttachment, held *Held, nodeUIDs m
 		case a.Phase != Attached:
 			item.Result, item.Detail = Moving, "it is "+string(a.Phase)
 		default:
-			item.judge(cluster, byVolume[a.Volume], held)
+			item.judge(cluster, byVolume[a.Volume], held, len(nodeUIDs) > 0)
 		}
 		items = append(items, item)
 	}
@@ -86,7 +86,8 @@ func Plan(cluster string, attachments []VolumeAttachment, held *Held, nodeUIDs m
 }
 
 // judge decides on one that is attached; all are those attached of its volume.
-func (i *Item) judge(cluster string, all []VolumeAttachment, held *Held) {
+// known: the Nodes could be read.
+func (i *Item) judge(cluster string, all []VolumeAttachment, held *Held, known bool) {
 	place := i.place(cluster)
 	first := slices.IndexFunc(all, func(a VolumeAttachment) bool { return a.Node == i.Node })
 	own, there := held.of(i.Volume, place)
@@ -115,6 +116,9 @@ func (i *Item) judge(cluster string, all []VolumeAttachment, held *Held) {
 		i.Result, i.Detail = Moving, "its node has just detached it from the ledger, and is in its grace period"
 	default:
 		i.Result = ToAttach
+		if i.NodeUID == "" && known {
+			i.Detail = "its node is not in the Node list: it may run all the same, and the controller looks after that"
+		}
 	}
 }
 

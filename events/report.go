@@ -84,7 +84,7 @@ func (r *Recorder) Brake(engaged bool, verdict string) {
 	if engaged {
 		rep = report{reason: BrakeEngaged, kind: warning, action: "Brake", holder: part,
 			note: fmt.Sprintf("nothing is removed any more in cluster %s, since too many nodes are missing at once; brake %s. "+
-				"It goes on when they are back; if they are gone on purpose: holdfast plan, and then holdfast resume %s --brake", r.cfg.Cluster, verdict, r.cfg.Cluster)}
+				"It goes on when they are back; if they are gone on purpose: holdfast plan --cluster %s shows what will be removed, holdfast resume %s --brake --reason TEXT lets it", r.cfg.Cluster, verdict, r.cfg.Cluster, r.cfg.Cluster)}
 	}
 	r.take(rep)
 }

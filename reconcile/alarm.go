@@ -43,7 +43,7 @@ func (t *term) change(now time.Time, engaged bool) {
 	if engaged {
 		t.engaged = now
 		t.run.metrics.brake.Set(1)
-		t.run.log.Error("the brake stops removals: too many nodes are missing", "verdict", verdict)
+		t.run.log.Error("the brake stops removals: too many nodes are missing; they have to come back, or an operator says 'holdfast resume CLUSTER --brake --reason …'", "verdict", verdict)
 	} else {
 		t.engaged = time.Time{}
 		t.run.metrics.brake.Set(0)
