@@ -117,15 +117,20 @@ name stay, and are the new cluster's.`,
 				return err
 			}
 			return v.write(cmd, func(ctx context.Context, l *state.Ledger) error {
+				before, err := l.Cluster(ctx, state.Identity{Name: args[0]})
+				if err != nil {
+					return err
+				}
 				if err := l.Rebind(ctx, args[0], uid, l.Config().By, why); err != nil {
 					return err
 				}
 				result := struct {
 					Cluster string `json:"cluster"`
 					UID     string `json:"uid"`
-				}{args[0], uid}
+					Was     string `json:"was"`
+				}{args[0], uid, before.UID()}
 				return out.print(cmd, result, func(w io.Writer) {
-					fmt.Fprintf(w, "cluster %s is rebound to %s\n", args[0], printable(uid))
+					fmt.Fprintf(w, "cluster %s is rebound to %s; it was %s\n", args[0], printable(uid), printable(before.UID()))
 				})
 			})
 		},

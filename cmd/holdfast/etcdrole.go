@@ -145,7 +145,7 @@ func (f *etcdRoleFlags) print(w io.Writer, roles []etcdRole) {
 	fmt.Fprintln(w, "# Run with etcd's root role: ETCDCTL_ENDPOINTS, ETCDCTL_USER, ETCDCTL_CACERT and so on say where and as whom.")
 	for _, r := range roles {
 		fmt.Fprintf(w, "\n# The role of %s.\n", r.For)
-		etcdctl(w, "role add", r.Role)
+		etcdctl(w, unless("role", r.Role)+"role add", r.Role)
 		for _, p := range r.Permissions {
 			fmt.Fprintf(w, "# %s\n", p.Why)
 			if p.RangeEnd == "" {
@@ -158,17 +158,16 @@ func (f *etcdRoleFlags) print(w io.Writer, roles []etcdRole) {
 	if f.user == "" {
 		return
 	}
-	const known = "Leave this out where it is there already."
 	switch {
 	case f.noPassword:
-		fmt.Fprintln(w, "\n# The user: the common name of a client certificate. "+known)
-		etcdctl(w, "user add --no-password", f.user)
+		fmt.Fprintln(w, "\n# The user: the common name of a client certificate.")
+		etcdctl(w, unless("user", f.user)+"user add --no-password", f.user)
 	case f.passwordFile != "":
-		fmt.Fprintln(w, "\n# The user, with the password in the file. "+known)
-		etcdctl(w, "user add --interactive=false <"+quoted(f.passwordFile), f.user)
+		fmt.Fprintln(w, "\n# The user, with the password in the file.")
+		etcdctl(w, unless("user", f.user)+"user add --interactive=false <"+quoted(f.passwordFile), f.user)
 	default:
-		fmt.Fprintln(w, "\n# The user, whose password etcdctl asks for: of the terminal, for its input may be this script. "+known)
-		etcdctl(w, "user add </dev/tty", f.user)
+		fmt.Fprintln(w, "\n# The user, whose password etcdctl asks for: of the terminal, for its input may be this script.")
+		etcdctl(w, unless("user", f.user)+"user add </dev/tty", f.user)
 	}
 	for _, r := range roles {
 		etcdctl(w, "user grant-role", f.user, r.Role)
@@ -185,4 +184,12 @@ func etcdctl(w io.Writer, command string, names ...string) {
 		command += " " + quoted(n)
 	}
 	fmt.Fprintln(w, "etcdctl "+command)
+}
+
+// unless begins a command that makes what is not there yet: the commands can be
+// run again, under another version's permissions or for one more role.
+func unless(kind, name string) string {
+	var get strings.Builder
+	etcdctl(&get, kind+" get", name)
+	return strings.TrimPrefix(strings.TrimSpace(get.String()), "etcdctl ") + " >/dev/null 2>&1 || etcdctl "
 }

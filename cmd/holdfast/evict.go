@@ -17,7 +17,7 @@ func newEvict() *cobra.Command {
 	var out output
 	var f evictFlags
 	cmd := &cobra.Command{
-		Use:   "evict CLUSTER --reason TEXT [--yes]",
+		Use:   "evict CLUSTER [--reason TEXT --yes]",
 		Short: "Give up the lapsed holds of a cluster that is lost",
 		Long: `Ends the lapsed holds of a cluster: those that none of its controllers stands by
 any more. It is your word that the cluster's nodes can no longer write to these
@@ -25,14 +25,14 @@ volumes: Holdfast can't see that. Holds that are stood by are left alone, and a
 cluster that comes back in the middle keeps what is left.
 
 Without --yes it shows what it would evict, and changes nothing.`,
-		Example: `  holdfast evict east --reason "site east is under water"
+		Example: `  holdfast evict east
   holdfast evict east --reason "site east is under water" --yes
 
   # Only some
   holdfast evict east --volume vol-1 --volume vol-2 --reason "moved by hand" --yes`,
 		Args: takes("CLUSTER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needReason(f.why); err != nil {
+			if err := needReason(f.why); f.yes && err != nil {
 				return err
 			}
 			open := v.read
@@ -55,7 +55,7 @@ Without --yes it shows what it would evict, and changes nothing.`,
 	fs.StringArrayVar(&f.volumes, "volume", nil, "only the hold of this `volume`; may be given again")
 	fs.StringVar(&f.node, "node", "", "only the holds of this `node`")
 	fs.BoolVar(&f.yes, "yes", false, "evict them; without it they are only listed")
-	addReason(cmd, &f.why)
+	fs.StringVar(&f.why, "reason", "", "why, a `text` for whoever wonders later; needed with --yes")
 	typed(fs, "yes")
 	v.addBy(fs)
 	out.add(cmd)
@@ -154,6 +154,6 @@ func (e *eviction) print(w io.Writer) {
 	case len(e.Items) == 0:
 		fmt.Fprintf(w, "cluster %s has no lapsed hold there: nothing to evict (%d stood by)\n", e.Cluster, e.Standing)
 	case !e.Evicted:
-		fmt.Fprintf(w, "nothing was changed: add --yes to evict these %d (%d stood by are left alone)\n", len(e.Items), e.Standing)
+		fmt.Fprintf(w, "nothing was changed: add --reason and --yes to evict these %d (%d stood by are left alone)\n", len(e.Items), e.Standing)
 	}
 }

@@ -203,7 +203,7 @@ func refuseEmpty(fs *pflag.FlagSet) error {
 	var err error
 	fs.Visit(func(f *pflag.Flag) {
 		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" && f.Annotations[annotationEmpty] == nil {
-			err = fmt.Errorf("--%s is empty: expected a value; leave the flag out for its default", f.Name)
+			err = fmt.Errorf("--%s is empty: expected a value; where it has a default, leave it out for that", f.Name)
 		}
 	})
 	return err

@@ -25,7 +25,7 @@ func wayOut(err error) string {
 		}
 	}
 	if mismatch, ok := errors.AsType[*state.MismatchError](err); ok && mismatch.Given != "" {
-		return "with a node file, --cluster-uid says which cluster its nodes are of; for one that was built anew on purpose: " +
+		return "is it the kubeconfig, or the --cluster-uid, of the right cluster? 'holdfast clusters' lists whose UID it is. Only if the cluster was built anew on purpose: " +
 			command("clusters", nil, "rebind", mismatch.Cluster, "--uid", mismatch.Given, "--reason", "…")
 	}
 	switch {

@@ -24,7 +24,7 @@ counts anew from there. 'holdfast plan' shows what will be removed.`,
 		Example: `  holdfast resume east
 
   # After looking at what that removes
-  holdfast plan --cluster east
+  holdfast plan --cluster east --kubeconfig ~/.kube/config
   holdfast resume east --brake --reason "scaled down on purpose, ticket 4711"`,
 		Args: takes("CLUSTER"),
 		RunE: func(cmd *cobra.Command, args []string) error {

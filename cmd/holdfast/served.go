@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -81,8 +83,11 @@ func (s *served) parts(cluster *state.Cluster, from origin) ([]part, error) {
 		return nil, err
 	}
 	allowed := &permissions{nodes: from.nodes, sources: watcher.Sources, log: s.log}
-	s.ready.follow(func() []string { return append(unreadable(watcher.Sources()), allowed.missing()...) })
-	return append(parts, reconciler.Run, keeper.Run, allowed.run), nil
+	granted := newRole(cluster, s.log)
+	s.ready.follow(func() []string {
+		return slices.Concat(unreadable(watcher.Sources(), watcher.Config().StaleAfter), allowed.missing(), granted.missing())
+	})
+	return append(parts, reconciler.Run, keeper.Run, allowed.run, granted.run), nil
 }
 
 // join opens the ledger as the cluster whose nodes are watched.
@@ -128,18 +133,21 @@ func (s *served) await(ctx context.Context, what string, forNow func(error) bool
 // replica tells one process from another where several run for one cluster.
 func replica(host string) string { return host + "/" + strconv.Itoa(os.Getpid()) }
 
-// unreadable lists which of the two sources has not been loaded, or is one that
-// its server lets nobody read any more, and why.
-func unreadable(s watch.Sources) []string {
+// unreadable lists which of the two sources has not been loaded, was not heard
+// of for longer than it is relied on, or is one that its server lets nobody read
+// any more, and why.
+func unreadable(s watch.Sources, staleAfter time.Duration) []string {
 	var out []string
 	for _, source := range []struct {
 		name string
 		watch.Source
 	}{{"the Node list", s.Nodes}, {"the records in etcd", s.Etcd}} {
 		switch {
-		case source.Loaded && !turnedAway(source.Err):
+		case source.Loaded && !turnedAway(source.Err) && time.Since(source.LastContact) < staleAfter:
 		case source.Err != nil:
 			out = append(out, source.name+": "+advised(source.Err))
+		case source.Loaded:
+			out = append(out, source.name+", last heard of "+age(source.LastContact)+" ago")
 		default:
 			out = append(out, source.name)
 		}

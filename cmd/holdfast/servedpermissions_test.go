@@ -167,7 +167,8 @@ func TestPermissions_File(t *testing.T) {
 
 func TestUnreadable(t *testing.T) {
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, "", errors.New("not you"))
-	loaded := watch.Source{Loaded: true}
+	now := time.Now()
+	loaded := watch.Source{Loaded: true, LastContact: now}
 	for name, c := range map[string]struct {
 		nodes, etcd watch.Source
 		want        []string
@@ -175,11 +176,13 @@ func TestUnreadable(t *testing.T) {
 		"nothing yet":        {watch.Source{}, watch.Source{}, []string{"the Node list", "the records in etcd"}},
 		"all":                {loaded, loaded, nil},
 		"away before":        {watch.Source{Err: errors.New("away")}, loaded, []string{"the Node list: away"}},
-		"away after":         {watch.Source{Loaded: true, Err: errors.New("away")}, loaded, nil},
-		"forbidden after":    {watch.Source{Loaded: true, Err: fmt.Errorf("watching: %w", forbidden)}, loaded, []string{"the Node list: watching: nodes is forbidden: not you; apply"}},
-		"unauthorized after": {watch.Source{Loaded: true, Err: apierrors.NewUnauthorized("who?")}, loaded, []string{"the Node list: who?; its API server does not accept"}},
+		"away after":         {watch.Source{Loaded: true, LastContact: now, Err: errors.New("away")}, loaded, nil},
+		"away for long":      {watch.Source{Loaded: true, LastContact: now.Add(-time.Hour), Err: errors.New("away")}, loaded, []string{"the Node list: away"}},
+		"silent for long":    {loaded, watch.Source{Loaded: true, LastContact: now.Add(-5 * time.Minute)}, []string{"the records in etcd, last heard of 5m ago"}},
+		"forbidden after":    {watch.Source{Loaded: true, LastContact: now, Err: fmt.Errorf("watching: %w", forbidden)}, loaded, []string{"the Node list: watching: nodes is forbidden: not you; apply"}},
+		"unauthorized after": {watch.Source{Loaded: true, LastContact: now, Err: apierrors.NewUnauthorized("who?")}, loaded, []string{"the Node list: who?; its API server does not accept"}},
 	} {
-		got := unreadable(watch.Sources{Nodes: c.nodes, Etcd: c.etcd})
+		got := unreadable(watch.Sources{Nodes: c.nodes, Etcd: c.etcd}, time.Minute)
 		if !slices.EqualFunc(got, c.want, func(g, w string) bool { return g == w || strings.Contains(w, ": ") && strings.HasPrefix(g, w) }) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
