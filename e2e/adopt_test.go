@@ -26,6 +26,8 @@ func TestAdopt_RunningCluster(t *testing.T) {
 	c.volumeAttachment("va-1", "claim-1", "node-2", true)
 	c.volumeAttachment("va-2", "claim-2", "node-1", false) // on its way
 	c.volumeAttachment("va-gone", "no-such-claim", "node-1", true)
+	c.claimed("vol-other", "csi.other.example", "claim-other")
+	c.volumeAttachmentBy("csi.other.example", "va-other", "claim-other", "node-1", true) // of another driver
 	// Another cluster's, under the same handle: it must stay so.
 	w.does("attach", "vol-1", "elsewhere", "--cluster", "west", "--cluster-uid", "of-west")
 	as := []string{"--cluster", "east", "--attacher", attacher, "--kubeconfig", c.server.Kubeconfig(t, namespace, auditAccount, "")}
@@ -48,6 +50,7 @@ func TestAdopt_RunningCluster(t *testing.T) {
 		w.mustBeHeldBy("vol-0", "east/node-1")
 		w.mustBeHeldBy("vol-1", "west/elsewhere")
 		w.mustBeHeldBy("vol-2")
+		w.mustBeHeldBy("vol-other")
 	}
 	if h := w.volume("vol-0").Holds[0]; h.NodeUID != c.nodeUID("node-1") {
 		t.Errorf("the hold has the node UID %q, expected %q", h.NodeUID, c.nodeUID("node-1"))
@@ -70,6 +73,9 @@ func TestAdopt_RunningCluster(t *testing.T) {
 	}
 	for _, d := range report.Items {
 		found[d.Kind+" "+d.Volume] = true
+	}
+	if found["missing vol-other"] {
+		t.Error("audit tells of another driver's volume")
 	}
 	for _, want := range []string{"elsewhere vol-1", "extra vol-3", "missing vol-2", "twice vol-0"} {
 		if !found[want] {
@@ -105,11 +111,16 @@ func TestAdopt_RunningCluster(t *testing.T) {
 // volumeAttachment makes one of a claim's volume.
 func (c *cluster) volumeAttachment(name, claim, node string, attached bool) {
 	c.t.Helper()
+	c.volumeAttachmentBy(attacher, name, claim, node, attached)
+}
+
+func (c *cluster) volumeAttachmentBy(driver, name, claim, node string, attached bool) {
+	c.t.Helper()
 	pv := "pv-" + claim
 	api := c.kube.StorageV1().VolumeAttachments()
 	va, err := api.Create(c.t.Context(), &storagev1.VolumeAttachment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       storagev1.VolumeAttachmentSpec{Attacher: attacher, NodeName: node, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &pv}},
+		Spec:       storagev1.VolumeAttachmentSpec{Attacher: driver, NodeName: node, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &pv}},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		c.t.Fatal(err)

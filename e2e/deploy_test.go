@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,11 +58,17 @@ func TestDeploy_Accepted(t *testing.T) {
 	for _, dir := range kustomizations(t) {
 		t.Run(strings.TrimPrefix(dir, deployFolder+"/"), func(t *testing.T) {
 			c := c.in(t)
-			kinds := map[string]int{}
-			for _, object := range c.rendered(dir) {
+			kinds, settings := map[string]int{}, map[string]string{}
+			objects := c.rendered(dir)
+			for _, object := range objects {
 				kinds[object.GetObjectKind().GroupVersionKind().Kind]++
+				if m, ok := object.(*corev1.ConfigMap); ok {
+					maps.Copy(settings, m.Data)
+				}
+			}
+			for _, object := range objects {
 				if d, ok := object.(*appsv1.Deployment); ok {
-					c.asksForWhatThereIs(d)
+					c.asksForWhatThereIs(d, settings)
 				}
 			}
 			t.Logf("%v", kinds)
@@ -69,9 +76,9 @@ func TestDeploy_Accepted(t *testing.T) {
 				c.kubectl("apply", "--server-side", "--validate=strict", "-k", dir)
 			}
 			c.kubectl("wait", "--for=create", "--timeout=30s", "deployment", "--all", "-n", namespace)
+			c.passesRestricted() // now, for the next one's Deployment has the same name
 		})
 	}
-	c.passesRestricted()
 }
 
 // rendered decodes what kustomize makes of a folder, strictly. What a custom
@@ -114,8 +121,9 @@ var (
 )
 
 // asksForWhatThereIs: each flag, and each variable of the environment, is one
-// that the command has.
-func (c *cluster) asksForWhatThereIs(d *appsv1.Deployment) {
+// that the command has. The ConfigMap is the controller's, and others take of it
+// what they know.
+func (c *cluster) asksForWhatThereIs(d *appsv1.Deployment, settings map[string]string) {
 	c.t.Helper()
 	for _, container := range d.Spec.Template.Spec.Containers {
 		if len(container.Args) == 0 {
@@ -134,6 +142,11 @@ func (c *cluster) asksForWhatThereIs(d *appsv1.Deployment) {
 			name, _, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
 			if strings.HasPrefix(arg, "--") && !flags[name] {
 				c.t.Errorf("%s: holdfast %s has no --%s", d.Name, container.Args[0], name)
+			}
+		}
+		if container.Args[0] == "controller" {
+			for name := range settings {
+				container.Env = append(container.Env, corev1.EnvVar{Name: name})
 			}
 		}
 		for _, e := range container.Env {

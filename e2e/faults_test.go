@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
-	"time"
 )
 
 // The API server goes away in the middle of a quarantine, and answers with 404
@@ -51,7 +50,8 @@ func TestServer_AwayAndBack(t *testing.T) {
 }
 
 // A starting API server can say of a Node that it is not there, in its own
-// words: only together with a /readyz that is well does that count.
+// words: only together with a /readyz that is well does that count. Nor does a
+// 404, or anything else, that is not the API server's own word about the Node.
 func TestServer_NotReady(t *testing.T) {
 	w := newWorld(t)
 	c := w.cluster("east", "node-1", "node-2", "node-3")
@@ -59,16 +59,34 @@ func TestServer_NotReady(t *testing.T) {
 	c.leads(controller)
 	c.attach("vol-1", "node-1")
 
-	c.front.AnswerAt("/readyz", http.StatusInternalServerError)
+	c.front.AnswerAt("/readyz", http.StatusInternalServerError) // before the node is seen to be gone
 	c.deleteNode("node-1")
-	eventually(t, "a live check fails", func() error {
+	failed := func() float64 {
 		n, err := controller.metric(`holdfast_live_checks_total{cluster="east",result="error"}`)
-		if err == nil && n == 0 {
-			err = errors.New("none yet")
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
-	})
-	throughout(t, short, "while /readyz is not well", func() error { return w.heldBy("vol-1", "east/node-1") })
+		return n
+	}
+	for _, fault := range []struct {
+		path   string
+		status int
+	}{
+		{"/readyz", http.StatusInternalServerError},
+		{"/api/v1/nodes/node-1", http.StatusNotFound},
+		{"/api/v1/nodes/node-1", http.StatusInternalServerError},
+	} {
+		c.front.AnswerAt(fault.path, fault.status)
+		kept := func() error { return w.heldBy("vol-1", "east/node-1") }
+		before := failed()
+		eventually(t, "a live check fails", func() error {
+			if failed() == before && kept() == nil {
+				return errors.New("none yet")
+			}
+			return nil
+		})
+		throughout(t, short, fmt.Sprintf("while %s is answered with %d", fault.path, fault.status), kept)
+	}
 	c.front.Pass()
 	eventually(t, "vol-1 is removed", func() error { return w.heldBy("vol-1") })
 }
@@ -156,5 +174,9 @@ func TestBrake(t *testing.T) {
 	}
 	controller.metricIs(engaged, 1)
 	eventually(t, "the quarantines end", w.hasNot("quarantines/east/"))
-	throughout(t, 2*time.Second, "while there are no nodes at all", held(3))
+	// No word of an operator's releases this one.
+	w.does("resume", "east", "--brake", "--reason", "to go on without any node")
+	controller.says("brake released", "without any node")
+	throughout(t, short, "while there are no nodes at all", held(3))
+	controller.metricIs(engaged, 1)
 }

@@ -51,6 +51,19 @@ func TestInstall_Page(t *testing.T) {
 			audits.metricIs(fmt.Sprintf("holdfast_audit_differences{cluster=%q,kind=%q}", c.name, kind), 0)
 		}
 	}
+	t.Log("a role that lacks something, and what is printed about that")
+	page.run("etcdctl role revoke-permission holdfast-cluster-west /holdfast/v1/journal/west/ /holdfast/v1/journal/west0")
+	lacking := west.shipped("holdfast-controller")
+	eventually(t, "/readyz says what the role lacks", func() error {
+		const says = `user "west" may not write /holdfast/v1/journal/west/; 'holdfast etcd-role --cluster west' prints the role`
+		if code, body := lacking.get("/readyz"); code != 503 || !strings.Contains(body, says) {
+			return fmt.Errorf("%d: %s", code, body)
+		}
+		return nil
+	})
+	page.run("holdfast etcd-role --cluster west | bash -e")
+	eventually(t, "it is ready, once the role is whole", lacking.ready)
+
 	eventually(t, "the ledger has what was attached before, and no more what was tried", func() error {
 		list := page.run("holdfast list -o json")
 		if !strings.Contains(list, "vol-e") || !strings.Contains(list, "vol-w") || strings.Contains(list, "try-1") {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,13 +19,14 @@ type replica struct {
 }
 
 // Three replicas. The leader is killed, stopped for longer than its election,
-// and cut off from etcd, each in the middle of removals: the others go on, and
-// at every removal only the leader of that time was at work.
+// cut off from etcd, and has what it sends arrive late, each in the middle of
+// removals: the others go on, and at every removal only the leader of that time
+// was at work.
 func TestReplicas_OneLeads(t *testing.T) {
-	const perNode, perRound = 12, 3
+	const perNode, perRound, rounds, removalsAtOnce = 12, 3, 4, 8
 	w := newWorld(t)
 	var nodes []string
-	for i := range 3*perRound + 2 {
+	for i := range rounds*perRound + 2 {
 		nodes = append(nodes, fmt.Sprintf("node-%02d", i))
 	}
 	c := w.cluster("east", nodes...)
@@ -38,7 +40,7 @@ func TestReplicas_OneLeads(t *testing.T) {
 	}
 	launch := func() *replica {
 		way := statetest.NewProxy(t, w.etcd.Endpoint())
-		p := c.startAt(way.Endpoint(), "--quarantine", "2s", "--removal-rate", "8", "--brake-fraction", "1")
+		p := c.startAt(way.Endpoint(), "--quarantine", "2s", "--removal-rate", strconv.Itoa(removalsAtOnce), "--brake-fraction", "1")
 		eventually(t, "a replica is ready", p.ready)
 		return &replica{p, way}
 	}
@@ -79,6 +81,7 @@ func TestReplicas_OneLeads(t *testing.T) {
 		{"killed", func(r *replica) { r.kill() }, func(r *replica) { *r = *launch() }},
 		{"stopped", func(r *replica) { r.signal(syscall.SIGSTOP) }, func(r *replica) { r.signal(syscall.SIGCONT) }},
 		{"cut off from etcd", func(r *replica) { r.way.Cut() }, func(r *replica) { r.way.Resume() }},
+		{"behind a network that stalls", func(r *replica) { r.way.Pause() }, func(r *replica) { r.way.Resume() }},
 	} {
 		gone := nodes[round*perRound : (round+1)*perRound]
 		leader := leading()
@@ -94,13 +97,22 @@ func TestReplicas_OneLeads(t *testing.T) {
 		was := leader.cmd.Process.Pid
 		fault.begin(leader)
 		t.Logf("leader %d is %s after %d of %d removals", was, fault.what, removedOf(gone), perNode*perRound)
-		eventually(t, "another leads and goes on", func() error {
+		// It is back while the other is at it, so that there is something left
+		// that it could remove.
+		done := removedOf(gone)
+		eventually(t, "another leads", func() error {
+			if removedOf(gone) < done+removalsAtOnce+1 { // more than it can have had under way
+				return errors.New("none")
+			}
+			return nil
+		})
+		fault.end(leader)
+		eventually(t, "all orphans are removed", func() error {
 			if n := removedOf(gone); n < perNode*perRound {
 				return fmt.Errorf("%d removed", n)
 			}
 			return nil
 		})
-		fault.end(leader)
 	}
 	leading()
 
@@ -118,10 +130,10 @@ func TestReplicas_OneLeads(t *testing.T) {
 		volumes[e.Volume] = true
 	}
 	t.Logf("removals by leader: %v", leaders)
-	if len(volumes) != 3*perRound*perNode || len(leaders) < 4 {
-		t.Errorf("%d removals by %d leaders; expected %d, by 4", len(volumes), len(leaders), 3*perRound*perNode)
+	if len(volumes) != rounds*perRound*perNode || len(leaders) <= rounds {
+		t.Errorf("%d removals by %d leaders; expected %d, by more than %d", len(volumes), len(leaders), rounds*perRound*perNode, rounds)
 	}
-	for _, n := range nodes[3*perRound:] {
+	for _, n := range nodes[rounds*perRound:] {
 		if kept := len(w.keys("attachments/east/" + n + "/")); kept != perNode {
 			t.Errorf("%s, which was never gone, has %d attachments left of %d", n, kept, perNode)
 		}

@@ -24,10 +24,14 @@ func TestNode_Deleted(t *testing.T) {
 	c.attach("vol-2", "node-2")
 	uid := c.nodeUID("node-1")
 
+	deleted := time.Now()
 	c.deleteNode("node-1")
 	eventually(t, "node-1 is in quarantine", w.has("quarantines/east/node-1"))
 	w.mustBeHeldBy("vol-1", "east/node-1")
 	eventually(t, "vol-1 is removed", func() error { return w.heldBy("vol-1") })
+	if took := time.Since(deleted); took < 4*time.Second {
+		t.Errorf("vol-1 was removed %v after its node, within the quarantine of 4 s", took)
+	}
 	w.mustBeHeldBy("vol-2", "east/node-2")
 
 	entry := w.removed("east", "vol-1")
@@ -70,6 +74,9 @@ func TestNode_MadeAnew(t *testing.T) {
 			c.addNode("node-1")
 			if identity == "name" {
 				throughout(t, 2*short, "with the name as the identity", func() error { return w.heldBy("vol-1", "east/node-1") })
+				if err := w.hasNot("departures/east/node-1")(); err != nil {
+					t.Error(err)
+				}
 				return
 			}
 			eventually(t, "node-1 is in quarantine", w.has("quarantines/east/node-1"))

@@ -107,14 +107,23 @@ func newNode(i int) string     { return fmt.Sprintf("new-%04d", i) }
 func scaleVolume(i int) string { return fmt.Sprintf("pvc-0b7e5d1c-9f0a-4e55-8a51-%012d", i) }
 
 func (c *cluster) makeNode(ctx context.Context, name string) error {
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	// Some 18 KB, as real ones are: what is kept of it is far less.
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{"example.com/reported": strings.Repeat("x", 8<<10)}}}
+	for i := range 50 { // as many as a kubelet reports
+		image := fmt.Sprintf("registry.example.com/some-team/some-application-%02d", i)
+		node.Status.Images = append(node.Status.Images, corev1.ContainerImage{
+			Names: []string{image + "@sha256:" + strings.Repeat("0123456789abcdef", 4), image + ":v1.0.0"}, SizeBytes: 1 << 28,
+		})
+	}
 	_, err := c.kube.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
 	return err
 }
 
 // makeVolume makes a PersistentVolume of a volume, bound to a claim that is not there.
 func (c *cluster) makeVolume(ctx context.Context, i int) error {
-	_, err := c.kube.CoreV1().PersistentVolumes().Create(ctx, persistentVolume(scaleVolume(i), fmt.Sprintf("claim-%d", i)), metav1.CreateOptions{})
+	pv := persistentVolume(scaleVolume(i), fmt.Sprintf("claim-%d", i))
+	pv.Annotations = map[string]string{"example.com/provisioned": strings.Repeat("x", 1<<10)} // some 2 KB, as real ones are
+	_, err := c.kube.CoreV1().PersistentVolumes().Create(ctx, pv, metav1.CreateOptions{})
 	return err
 }
 
