@@ -63,16 +63,16 @@ func (r *run) remove(ctx context.Context, t *term, node string, put *state.Depar
 			continue
 		}
 		if ready, err = n.check(ctx, ready); err != nil {
-			return multierror.Append(errs, err)
+			return gathered(multierror.Append(errs, err))
 		}
 		if err := n.send(ctx, ready, *p.Departure); err != nil {
-			return multierror.Append(errs, err)
+			return gathered(multierror.Append(errs, err))
 		}
 	}
 	if errs == nil && n.moved {
 		return errMoved
 	}
-	return errs.ErrorOrNil()
+	return gathered(errs)
 }
 
 // pick takes the next batch.
@@ -139,7 +139,7 @@ func (n *nodeRemoval) fence(ctx context.Context, batch []Orphan, d state.Departu
 			fenced = append(fenced, o)
 		}
 	}
-	return fenced, errs.ErrorOrNil()
+	return fenced, gathered(errs)
 }
 
 func (n *nodeRemoval) fenceOne(ctx context.Context, o Orphan, d state.Departure) (bool, error) {

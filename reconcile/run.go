@@ -180,7 +180,7 @@ func (r *run) passAll(ctx context.Context) error {
 	}
 	for _, name := range r.watcher.Suspects() {
 		if ctx.Err() != nil {
-			return multierror.Append(errs, ctx.Err())
+			return gathered(multierror.Append(errs, ctx.Err()))
 		}
 		var later laterError
 		if err := r.judge(ctx, name); err != nil && !errors.As(err, &later) && !errors.Is(err, errMoved) {
@@ -188,7 +188,7 @@ func (r *run) passAll(ctx context.Context) error {
 			errs = multierror.Append(errs, fmt.Errorf("node %s: %w", name, err))
 		}
 	}
-	return errs.ErrorOrNil()
+	return gathered(errs)
 }
 
 // ready waits until a pass can begin: both sources are loaded, and it leads.

@@ -310,7 +310,17 @@ func (f *logFlags) logger(w io.Writer) *slog.Logger {
 	_ = level.UnmarshalText([]byte(f.level)) // the flag takes only what this knows
 	options := &slog.HandlerOptions{Level: level}
 	if f.format == "json" {
+		options.ReplaceAttr = readableDuration
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// readableDuration makes 40s of a duration in JSON, as text logs do, and not
+// 40000000000.
+func readableDuration(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }

@@ -116,10 +116,10 @@ func TestLogFlags(t *testing.T) {
 		args []string
 		want string // of one debug and one warning
 	}{
-		{nil, "level=WARN msg=two"},
+		{nil, "level=WARN msg=two after=40s"},
 		{[]string{"--log-level=debug"}, "level=DEBUG msg=one|level=WARN msg=two"},
 		{[]string{"--log-level=error"}, ""},
-		{[]string{"--log-format=json"}, `"level":"WARN","msg":"two"`},
+		{[]string{"--log-format=json"}, `"level":"WARN","msg":"two","after":"40s"`},
 	} {
 		var f logFlags
 		fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
@@ -130,7 +130,7 @@ func TestLogFlags(t *testing.T) {
 		var out bytes.Buffer
 		log := f.logger(&out)
 		log.Debug("one")
-		log.Warn("two")
+		log.Warn("two", "after", 40*time.Second)
 		lines := strings.FieldsFunc(out.String(), func(r rune) bool { return r == '\n' })
 		var wants []string
 		if test.want != "" {
