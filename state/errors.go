@@ -145,7 +145,8 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("cluster %q is on record with the kube-system UID %q, and this process has %q: expected a name of its own for each cluster",
+	return fmt.Sprintf("cluster %q is on record with the kube-system UID %q, and this process has %q: "+
+		"expected a name of its own for each cluster, and a rebind where one was built anew",
 		e.Cluster, e.Recorded, e.Given)
 }
 

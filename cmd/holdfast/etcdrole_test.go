@@ -261,6 +261,9 @@ func volumesOf(east, west actor) {
 	if got := west.does("list"); !strings.Contains(got, "attached (or lapsed)") {
 		t.Errorf("west lists what east holds:\n%s", got)
 	}
+	if got := west.does("list", "--state", "lapsed"); !strings.Contains(got, "attached (or lapsed)") {
+		t.Errorf("west misses what may have lapsed of east's:\n%s", got)
+	}
 	east.does("migrate", with("vol-1", "--to", "node-2")...)
 	east.does("migrate", with("vol-1", "--commit")...)
 	east.does("detach", with("vol-1", "node-2")...)

@@ -121,7 +121,11 @@ func (f listFilter) list(ctx context.Context, l *state.Ledger) ([]listRow, error
 		})
 	}
 	if f.state != "" {
-		rows = slices.DeleteFunc(rows, func(r listRow) bool { return string(r.State) != f.state })
+		rows = slices.DeleteFunc(rows, func(r listRow) bool {
+			// One that may be lapsed must not be missed by whoever looks for those.
+			unknown := r.StandingUnknown && f.state == string(state.StateLapsed)
+			return string(r.State) != f.state && !unknown
+		})
 	}
 	slices.SortStableFunc(rows, func(a, b listRow) int { return strings.Compare(a.Volume, b.Volume) })
 	return rows, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,16 +22,15 @@ func TestRole(t *testing.T) {
 		var log bytes.Buffer
 		lacks := fmt.Errorf("user %q may not write journal/east/: %w", "east", state.ErrBeyondRole)
 		answers := []error{errors.New("away"), lacks, lacks, errors.New("away"), nil, errors.New("away"), lacks}
-		asked := 0
+		var asked atomic.Int32
 		r := &role{cluster: "east", log: slog.New(slog.NewTextHandler(&log, nil)), check: func(context.Context) error {
-			asked++
-			return answers[min(asked, len(answers))-1]
+			return answers[min(int(asked.Add(1)), len(answers))-1]
 		}}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- r.run(ctx) }()
 		for i, want := range []string{"etcd's word", "may not write", "may not write", "may not write", "", "", "may not write"} {
-			for synctest.Wait(); asked <= i; synctest.Wait() {
+			for synctest.Wait(); int(asked.Load()) <= i; synctest.Wait() {
 				<-time.After(lastRetryPause)
 			}
 			got := strings.Join(r.missing(), "; ")
