@@ -122,7 +122,7 @@ func (s *spoken) say(log *slog.Logger, lacking error) {
 	case turnedAway(lacking):
 		text = advised(lacking)
 	case lacking != nil:
-		text = "the API server is away" // in ever other words
+		text = "the API server is away" // each time in other words
 	}
 	now := time.Now()
 	if text == s.text && (text == "" || now.Sub(s.at) < permissionsAgain) {
