@@ -83,7 +83,7 @@ func packages(t *testing.T) []pkg {
 
 // layers is the import order: a package may import its own layer and those
 // before it. A new top-level folder needs its place here.
-var layers = []string{"state", "watch", "events", "adopt", "reconcile", "bench", "cmd"}
+var layers = []string{"failpoint", "state", "watch", "events", "adopt", "reconcile", "bench", "cmd"}
 
 func layer(rel string) int {
 	return slices.IndexFunc(layers, func(l string) bool { return below(rel, l) })

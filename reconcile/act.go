@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 
+	"github.com/holdfast-storage/holdfast/failpoint"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -55,6 +56,7 @@ func (r *run) remove(ctx context.Context, t *term, node string, put *state.Depar
 		if err := r.limiter.WaitN(ctx, len(batch)); err != nil {
 			return err
 		}
+		failpoint.Reach(ctx, failpoint.Judged)
 		ready, err := n.fence(ctx, batch, *p.Departure)
 		if err != nil {
 			errs = multierror.Append(errs, err)
@@ -62,9 +64,11 @@ func (r *run) remove(ctx context.Context, t *term, node string, put *state.Depar
 		if ready = n.still(ready, *p.Departure); len(ready) == 0 {
 			continue
 		}
+		failpoint.Reach(ctx, failpoint.BeforeLiveCheck)
 		if ready, err = n.check(ctx, ready); err != nil {
 			return gathered(multierror.Append(errs, err))
 		}
+		failpoint.Reach(ctx, failpoint.BeforeRemove)
 		if err := n.send(ctx, ready, *p.Departure); err != nil {
 			return gathered(multierror.Append(errs, err))
 		}
@@ -214,6 +218,7 @@ func (n *nodeRemoval) send(ctx context.Context, batch []Orphan, d state.Departur
 		n.metrics.removals.WithLabelValues(string(d.Reason), result).Add(float64(len(batch)))
 		return fmt.Errorf("removing %d orphans: %w", len(batch), err)
 	}
+	failpoint.Reach(ctx, failpoint.Removed)
 	ended := n.take(results, batch, d)
 	sent(ended > 0)
 	return nil

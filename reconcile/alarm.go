@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/holdfast-storage/holdfast/failpoint"
 	"github.com/holdfast-storage/holdfast/watch"
 )
 
@@ -26,7 +27,7 @@ func (t *term) braked(c watch.ClusterView) bool {
 		return t.verdict.Engaged
 	}
 	now, before := time.Now(), t.verdict
-	t.verdict = t.brake.verdict(now, t.run.census(c, t.run.tally.replaced()))
+	t.verdict = t.brake.verdict(failpoint.Now(), t.run.census(c, t.run.tally.replaced()))
 	if is := t.verdict.Engaged; is != before.Engaged {
 		t.change(now, is)
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-storage/holdfast/failpoint"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -100,6 +101,7 @@ func (r *run) depart(ctx context.Context, t *term, p NodePlan) (put *state.Depar
 	if after := r.damper.next(p.Node, time.Now()); after > 0 {
 		return nil, true, laterError{after: after, why: "it was put just now"}
 	}
+	failpoint.Reach(ctx, failpoint.BeforeDepart)
 	d, err := t.lead.Depart(ctx, *p.Departure, quarantine)
 	if errors.Is(err, state.ErrConflict) {
 		return nil, true, fmt.Errorf("%w: %w", errMoved, err)

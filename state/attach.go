@@ -8,6 +8,8 @@ import (
 	"github.com/google/uuid"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/failpoint"
 )
 
 // AttachRequest asks for a hold.
@@ -89,11 +91,14 @@ func (o *attach) free(r int64) []clientv3.Cmp {
 	if o.req.Mode == Shared {
 		held = append(held, Exclusive.Letter())
 	}
-	ifs := []clientv3.Cmp{
-		emptyRange(k.under(kindHold, held...)),
-		notAfter(k.detachment(v, o.req.Mode, me, o.req.Node), r),
+	var ifs []clientv3.Cmp
+	if !failpoint.Planted(failpoint.DropHoldCompare) {
+		ifs = append(ifs, emptyRange(k.under(kindHold, held...)))
 	}
-	if !o.req.IgnoreGrace {
+	if !failpoint.Planted(failpoint.DropR) {
+		ifs = append(ifs, notAfter(k.detachment(v, o.req.Mode, me, o.req.Node), r))
+	}
+	if !o.req.IgnoreGrace && !failpoint.Planted(failpoint.DropGraceCompare) {
 		all, allEnd := k.under(kindDetachment, v, Exclusive.Letter())
 		own, ownEnd := k.under(kindDetachment, v, Exclusive.Letter(), me)
 		ifs = append(ifs, emptyRange(all, own), emptyRange(ownEnd, allEnd))
@@ -120,9 +125,13 @@ func (o *attach) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.
 	}
 	// Our own hold and attachment are there: putting the attachment again makes
 	// a removal that was judged before fail.
+	standBy := clientv3.OpPut(attachment, "", clientv3.WithIgnoreValue(), lease)
+	if failpoint.Planted(failpoint.SilentReattach) {
+		standBy = clientv3.OpGet(attachment)
+	}
 	mine := clientv3.OpTxn(
 		[]clientv3.Cmp{exists(hold), exists(attachment)},
-		[]clientv3.Op{clientv3.OpPut(attachment, "", clientv3.WithIgnoreValue(), lease), clientv3.OpGet(hold)},
+		[]clientv3.Op{standBy, clientv3.OpGet(hold)},
 		append(look, clientv3.OpGet(attachment)),
 	)
 	return o.free(a.r), thens, []clientv3.Op{mine}

@@ -9,6 +9,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/failpoint"
 )
 
 // Identity is who a process is: the cluster whose controllers it belongs to.
@@ -137,4 +139,4 @@ func (c *Cluster) compare() clientv3.Cmp {
 func (c *Cluster) guard(ledger bool) guard { return guard{cluster: c, ledger: ledger} }
 
 // now is the time that goes into records: informational, never decisive.
-func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+func now() time.Time { return failpoint.Now().UTC().Truncate(time.Millisecond) }

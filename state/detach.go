@@ -11,6 +11,8 @@ import (
 	"github.com/hashicorp/go-multierror"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/failpoint"
 )
 
 // DetachRequest asks for the end of a hold.
@@ -134,7 +136,10 @@ func (o *detach) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.
 func (o *detach) end(a attempt, m Mode) ([]clientv3.Cmp, []clientv3.Op) {
 	hold := o.c.ledger.keys.hold(o.req.Volume, m, o.c.name, o.req.Node)
 	ifs := createdBy(hold, a.r)
-	if o.req.Token != 0 {
+	if failpoint.Planted(failpoint.DropR) {
+		ifs = []clientv3.Cmp{exists(hold)}
+	}
+	if o.req.Token != 0 && !failpoint.Planted(failpoint.DropTokenCompare) {
 		ifs = []clientv3.Cmp{created(hold, o.req.Token.Revision())}
 	}
 	thens := o.c.ledger.endOps(Hold{Volume: o.req.Volume, Mode: m, Cluster: o.c.name, Node: o.req.Node}, o.detachment(m), a.leases.main)

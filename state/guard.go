@@ -6,6 +6,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/failpoint"
 )
 
 // guard is what a request compares once, outside its operations. Calls share a
@@ -30,7 +32,7 @@ func (g guard) ready(ctx context.Context, l *Ledger) error {
 			return err
 		}
 	}
-	if !g.ledger || l.record.Load().Frozen == nil {
+	if !g.ledger || l.record.Load().Frozen == nil || failpoint.Planted(failpoint.IgnoreFreeze) {
 		return nil
 	}
 	rec, err := l.Record(ctx)
@@ -54,10 +56,10 @@ func (g guard) compares(l *Ledger) ([]clientv3.Cmp, uint16) {
 	if g.cluster != nil {
 		ifs = append(ifs, g.cluster.compare())
 	}
-	if g.ledger {
+	if g.ledger && !failpoint.Planted(failpoint.IgnoreFreeze) {
 		ifs = append(ifs, unchanged(l.keys.ledger(), rec.ModRevision))
 	}
-	if g.leader != nil {
+	if g.leader != nil && !failpoint.Planted(failpoint.DropLeaderCompare) {
 		ifs = append(ifs, g.leader.compares()...)
 	}
 	if g.unpaused {

@@ -10,6 +10,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/failpoint"
 )
 
 const (
@@ -39,7 +41,9 @@ type slot struct {
 
 // late says that the wait of a record put on this slot may be cut short if its
 // answer arrives now.
-func (s slot) late() bool { return !s.whole.IsZero() && time.Now().After(s.whole) }
+func (s slot) late() bool {
+	return !s.whole.IsZero() && time.Now().After(s.whole) && !failpoint.Planted(failpoint.LeasePastPeriod)
+}
 
 // leases are what an operation's records go under: one for what it is about, one
 // for the attachment that comes with it, and one for its journal entry. Zero
@@ -139,7 +143,8 @@ func (w *waitPool) take(ctx context.Context, wait time.Duration, doublings int) 
 	p := w.pool(k)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lease == 0 || p.used >= leaseRecords || time.Now().After(p.fresh) {
+	past := time.Now().After(p.fresh) && !failpoint.Planted(failpoint.LeasePastPeriod)
+	if p.lease == 0 || p.used >= leaseRecords || past {
 		asked := time.Now()
 		id, err := w.ledger.grant(ctx, wait+budget)
 		if err != nil {

@@ -10,6 +10,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/failpoint"
 )
 
 // VolumeState is what a volume's keys say of it. The set is closed.
@@ -65,7 +67,7 @@ func (v *Volume) InGrace() bool { return len(v.Detachments) > 0 }
 // clocks, so it informs and must not decide; the end of a grace is InGrace's.
 func (v *Volume) WithinGrace(period time.Duration) bool {
 	at := v.DetachedAt()
-	return !at.IsZero() && time.Since(at) < period
+	return !at.IsZero() && failpoint.Now().Sub(at) < period
 }
 
 // reading are the reads of one volume; volume takes their answers.

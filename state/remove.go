@@ -8,6 +8,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/failpoint"
 )
 
 // MaxBatch bounds the orphans of one Remove.
@@ -75,6 +77,7 @@ func (ld *Leadership) Remove(ctx context.Context, orphans []Orphan) ([]EndResult
 			}
 			ifs, _ := g.compares(l)
 			sent := l.seen.Load()
+			failpoint.Reach(ctx, failpoint.Sending)
 			resp, err := l.client.Txn(ctx).If(ifs...).Then(ops...).Else(g.reads(l)...).Commit()
 			if err != nil {
 				f, err := classify(err)
@@ -151,8 +154,10 @@ func (ld *Leadership) removal(o Orphan, at time.Time, grace, journal slot) clien
 		created(k.hold(v, m, c, n), o.Attachment.Token.Revision()),
 		absent(k.detachment(v, Exclusive, c, n)),
 		absent(k.detachment(v, Shared, c, n)),
-		unchanged(k.departure(c, n), o.Departure.ModRevision),
 		absent(k.quarantine(c, n)),
+	}
+	if !failpoint.Planted(failpoint.DropDepartureCompare) {
+		ifs = append(ifs, unchanged(k.departure(c, n), o.Departure.ModRevision))
 	}
 	return clientv3.OpTxn(ifs,
 		append(l.endOps(h, d, grace), l.journalPut(c, newID(), entry, journal)),

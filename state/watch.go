@@ -10,6 +10,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/failpoint"
 )
 
 // EventType is what happened to a record.
@@ -97,14 +99,7 @@ func (l *Ledger) watchOnce(ctx context.Context, s Scope, handle func(Batch) erro
 	if err != nil {
 		return err
 	}
-	opts := []clientv3.OpOption{
-		clientv3.WithRange(s.end(l.keys)), clientv3.WithRev(revision + 1),
-		clientv3.WithProgressNotify(), clientv3.WithFragment(),
-	}
-	if s.previous {
-		opts = append(opts, clientv3.WithPrevKV())
-	}
-	changes := l.client.Watch(ctx, s.begin(l.keys), opts...)
+	changes := l.changes(ctx, s, revision)
 	ask := time.NewTicker(progressEvery)
 	defer ask.Stop()
 	for {
@@ -112,6 +107,10 @@ func (l *Ledger) watchOnce(ctx context.Context, s Scope, handle func(Batch) erro
 		case resp, open := <-changes:
 			if !open {
 				return errors.New("etcd ended the watch")
+			}
+			if resp.CompactRevision != 0 && failpoint.Planted(failpoint.SkipRelist) {
+				changes = l.changes(ctx, s, resp.CompactRevision)
+				break
 			}
 			batch, err := l.watchBatch(resp, revision)
 			if err != nil {
@@ -137,6 +136,18 @@ func (l *Ledger) watchOnce(ctx context.Context, s Scope, handle func(Batch) erro
 			return ctx.Err()
 		}
 	}
+}
+
+// changes follows a scope from the revision after the given one on.
+func (l *Ledger) changes(ctx context.Context, s Scope, after int64) clientv3.WatchChan {
+	opts := []clientv3.OpOption{
+		clientv3.WithRange(s.end(l.keys)), clientv3.WithRev(after + 1),
+		clientv3.WithProgressNotify(), clientv3.WithFragment(),
+	}
+	if s.previous {
+		opts = append(opts, clientv3.WithPrevKV())
+	}
+	return l.client.Watch(ctx, s.begin(l.keys), opts...)
 }
 
 // askProgress asks a watch for a sign of life, or finds that it needs none: while
@@ -260,7 +271,7 @@ func (l *Ledger) event(typ EventType, kv, previous *mvccpb.KeyValue) (Event, boo
 			e.Broken = nil // names only: there is nothing to decode
 		}
 		if d, ok := e.Record.(Detachment); ok && previous != nil && e.Broken == nil {
-			l.metrics.ended(time.Since(d.At) - d.Grace)
+			l.metrics.ended(failpoint.Now().Sub(d.At) - d.Grace)
 		}
 	}
 	return e, true

@@ -11,6 +11,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/failpoint"
 )
 
 const (
@@ -164,7 +166,7 @@ func (w *writer) next() []*call {
 		if !c.taken.CompareAndSwap(false, true) {
 			continue
 		}
-		about[c.about] = true
+		about[c.about] = !failpoint.Planted(failpoint.ShareVolume)
 		batch = append(batch, c)
 	}
 	w.waiting = rest
@@ -276,7 +278,7 @@ func oneAVolume(batch []*call) error {
 		if about[c.about] {
 			return fmt.Errorf("%w request: two operations about %q in it", ErrInvalid, c.about)
 		}
-		about[c.about] = true
+		about[c.about] = !failpoint.Planted(failpoint.ShareVolume)
 	}
 	return nil
 }
@@ -381,7 +383,7 @@ func (c *call) verdict(ctx context.Context, err error) (final, sent bool) {
 
 // outcome says of an error whether the operation may have happened all the same.
 func outcome(unknown bool, err error) error {
-	if unknown {
+	if unknown && !failpoint.Planted(failpoint.UnknownAsFailed) {
 		return fmt.Errorf("%w: it was sent, and may or may not be carried out: %w", ErrUnknownOutcome, err)
 	}
 	return err

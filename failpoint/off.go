@@ -1,0 +1,20 @@
+//go:build !failpoints
+
+package failpoint
+
+import (
+	"context"
+	"time"
+)
+
+// Enabled says whether this program was built with the tag.
+const Enabled = false
+
+// Planted says whether a fault is planted.
+func Planted(Fault) bool { return false }
+
+// Reach is called at a point. It returns when the process may go on.
+func Reach(context.Context, Point) {}
+
+// Now is the time by the wall clock as this process sees it.
+func Now() time.Time { return time.Now() }
