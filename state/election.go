@@ -40,7 +40,7 @@ func (c *Cluster) Campaign(ctx context.Context, id string) (*Leadership, error) 
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if f, mapped := classify(err); f == refused {
+		if f, mapped := c.ledger.classify(err); f == refused {
 			return nil, fmt.Errorf("campaigning for the lead of cluster %s: %w", c.name, mapped)
 		}
 		c.ledger.log.Warn("campaign broken off, trying again", "cluster", c.name, "error", err)

@@ -210,6 +210,53 @@ func TestAuth(t *testing.T) {
 	}
 }
 
+// Authentication is switched on while a process that knows its user works, and
+// off again: every call goes on, and so do its lead, its watch and its leases.
+func TestAuth_SwitchedUnderWay(t *testing.T) {
+	etcd := statetest.Start(t)
+	l := openAt(t, etcd.Endpoints(), DefaultPrefix, func(c *Config) { c.Username, c.Password = "app", "secret" })
+	c := asCluster(t, l, "a")
+	h := attached(t, c, "pvc-1", "node-1")
+	ld := lead(t, c)
+	seen := make(chan string, 100)
+	watching, stop := context.WithCancel(t.Context())
+	watched := make(chan error, 1)
+	go func() {
+		watched <- l.Watch(watching, ScopeHolds(""), func(b Batch) error {
+			for _, e := range b.Events {
+				seen <- e.Record.(Hold).Volume
+			}
+			return nil
+		})
+	}()
+	defer func() { stop(); mustBe(t, <-watched, context.Canceled) }()
+	until := func(volume string) {
+		t.Helper()
+		for v := range seen {
+			if v == volume {
+				return
+			}
+		}
+	}
+	until("pvc-1")
+
+	etcd.EnableAuth(t, statetest.User{Name: "app", Password: "secret", Prefix: DefaultPrefix})
+	attached(t, c, "pvc-2", "node-1")
+	until("pvc-2")
+	departed(t, ld, "node-1")
+	a := read(t, l, h.Volume).Attachments[0]
+	_, err := c.KeepAlive(t.Context(), a.Lease)
+	mustBe(t, err, nil)
+
+	client := etcd.Client(t)
+	_, err = client.AuthDisable(t.Context())
+	mustBe(t, err, nil)
+	attached(t, c, "pvc-3", "node-2")
+	until("pvc-3")
+	_, err = c.KeepAlive(t.Context(), a.Lease)
+	mustBe(t, err, nil)
+}
+
 func openAtAs(t *testing.T, endpoints []string, prefix, user, password string) error {
 	t.Helper()
 	l, err := Open(t.Context(), Config{

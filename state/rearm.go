@@ -104,7 +104,7 @@ func (c *Cluster) KeepAlive(ctx context.Context, id LeaseID) (time.Duration, err
 		return 0, fmt.Errorf("%w: lease %s", ErrNotFound, id)
 	case err != nil:
 		c.ledger.metrics.keepAlive("error")
-		_, err = classify(err)
+		_, err = c.ledger.classify(err)
 		return 0, fmt.Errorf("keeping lease %s alive: %w", id, err)
 	}
 	c.ledger.metrics.keepAlive("ok")

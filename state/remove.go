@@ -80,7 +80,7 @@ func (ld *Leadership) Remove(ctx context.Context, orphans []Orphan) ([]EndResult
 			failpoint.Reach(ctx, failpoint.Sending)
 			resp, err := l.client.Txn(ctx).If(ifs...).Then(ops...).Else(g.reads(l)...).Commit()
 			if err != nil {
-				f, err := classify(err)
+				f, err := l.classify(err)
 				return nil, outcome(f == ambiguous, err)
 			}
 			if err := l.observe(resp.Header, sent); err != nil {

@@ -56,6 +56,16 @@ func classify(err error) (fate, error) {
 	return ambiguous, err
 }
 
+// classify knows beside that whether this process has a user: then an etcd that
+// misses one has had its authentication switched on under way, and the client,
+// which has logged in by now, only needs to send again.
+func (l *Ledger) classify(err error) (fate, error) {
+	if l.cfg.Username != "" && errors.Is(rpctypes.Error(err), rpctypes.ErrUserEmpty) {
+		return refusedForNow, err
+	}
+	return classify(err)
+}
+
 func is(err rpctypes.EtcdError, targets ...error) bool {
 	for _, e := range targets {
 		if errors.Is(err, e) {
@@ -158,7 +168,7 @@ func (l *Ledger) again(ctx context.Context, call func(context.Context) (*pb.Resp
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w: %w (%w)", ErrUnavailable, ctx.Err(), err)
 		}
-		f, err := classify(err)
+		f, err := l.classify(err)
 		if f == refused {
 			return err
 		}

@@ -221,7 +221,7 @@ func (l *Ledger) watchBatch(resp clientv3.WatchResponse, revision int64) (Batch,
 		if resp.CompactRevision != 0 {
 			return Batch{}, fmt.Errorf("revision %d is compacted: %w", revision, err)
 		}
-		_, err = classify(err)
+		_, err = l.classify(err)
 		return Batch{}, err
 	}
 	if resp.Header != nil && resp.Header.ClusterId != l.etcdID.Load() {

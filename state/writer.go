@@ -192,7 +192,7 @@ func (w *writer) send(batch []*call) {
 	}
 	var f fate
 	if err != nil {
-		f, err = classify(err)
+		f, err = w.ledger.classify(err)
 		if f != ambiguous && len(batch) > 1 && !errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrRestored) {
 			// One member may have spoilt it for all, so each goes by itself.
 			for _, c := range batch {
