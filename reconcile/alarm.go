@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/holdfast-storage/holdfast/failpoint"
 	"github.com/holdfast-storage/holdfast/watch"
 )
 
@@ -27,7 +26,7 @@ func (t *term) braked(c watch.ClusterView) bool {
 		return t.verdict.Engaged
 	}
 	now, before := time.Now(), t.verdict
-	t.verdict = t.brake.verdict(failpoint.Now(), t.run.census(c, t.run.tally.replaced()))
+	t.verdict = t.brake.verdict(now, t.run.census(c, t.run.tally.replaced()))
 	if is := t.verdict.Engaged; is != before.Engaged {
 		t.change(now, is)
 	}
@@ -144,7 +143,7 @@ func (t *term) releaseWhenDue(ctx context.Context) {
 		}
 		return
 	}
-	t.brake.note(entry)
+	t.brake.note(entry, time.Now())
 	t.run.log.Warn("the brake was engaged for as long as it may, and is released", "after", release, "revision", entry.ModRevision)
 	t.wake()
 }

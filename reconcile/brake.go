@@ -112,8 +112,8 @@ type census struct {
 
 // removal is the last that was removed of a node.
 type removal struct {
-	at        time.Time // by the clock of who removed
-	departure int64     // ModRevision of the departure that it was removed by
+	at        time.Time
+	departure int64 // ModRevision of the departure that it was removed by
 }
 
 // brake keeps the window of removals. It is safe for concurrent use.
@@ -130,9 +130,10 @@ func newBrake(cfg BrakeConfig) *brake {
 	return &brake{cfg: cfg, removed: map[string]removal{}, underWay: map[string]int{}}
 }
 
-// note takes in a journal entry. Entries may come in any order and more than
-// once. It returns true for one that may let go what is braked.
-func (b *brake) note(e state.Entry) bool {
+// note takes in a journal entry and when it was written, by this process's own
+// clock: those of others may be wrong. Entries may come in any order and more
+// than once. It returns true for one that may let go what is braked.
+func (b *brake) note(e state.Entry, at time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -144,7 +145,7 @@ func (b *brake) note(e state.Entry) bool {
 		if e.Evidence != nil {
 			departure = e.Evidence.DepartureRevision
 		}
-		b.add(e.Node, e.At, departure)
+		b.add(e.Node, at, departure)
 	}
 	return false
 }
@@ -175,7 +176,7 @@ func (b *brake) removing(node string, d state.Departure) func(ended bool) {
 			delete(b.underWay, node)
 		}
 		if ended {
-			b.add(node, failpoint.Now(), d.ModRevision)
+			b.add(node, time.Now(), d.ModRevision)
 		}
 	}
 }

@@ -74,10 +74,10 @@ func (s *brakeStory) apply(t *testing.T, line string) {
 			} else {
 				e.ModRevision = number(pairs["rev"])
 			}
-			s.brake.note(e)
+			s.brake.note(e, e.At)
 		}
 	case "released":
-		s.brake.note(state.Entry{Action: state.ActionBrakeReleased, ModRevision: number(pairs["rev"])})
+		s.brake.note(state.Entry{Action: state.ActionBrakeReleased, ModRevision: number(pairs["rev"])}, s.now)
 	case "sending":
 		for node := range words {
 			s.ends[node] = s.brake.removing(node, state.Departure{Reason: state.NodeGone, ModRevision: number(pairs["departure"])})

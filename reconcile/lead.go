@@ -116,7 +116,7 @@ func (r *run) serve(ctx context.Context, lead *state.Leadership) {
 
 	loaded := make(chan struct{})
 	joined.Go(func() {
-		if err := t.followJournal(ctx, loaded); err != nil && ctx.Err() == nil {
+		if err := newJournalReader(t).follow(ctx, loaded); err != nil && ctx.Err() == nil {
 			r.log.Warn("the journal cannot be followed, which the brake counts by; giving up the lead", "error", err)
 		}
 		cancel()
@@ -137,28 +137,6 @@ func (r *run) serve(ctx context.Context, lead *state.Leadership) {
 	}
 	r.watcher.Rejoin()
 	t.mind(ctx)
-}
-
-// followJournal rebuilds the brake's window and then takes in what others
-// write: a release above all. It reads the whole journal, for a release that is
-// older than the window may cover a departure that waits still.
-func (t *term) followJournal(ctx context.Context, loaded chan<- struct{}) error {
-	cluster := t.run.cfg.Cluster
-	listed := false
-	return cluster.Ledger().Watch(ctx, state.ScopeJournal(cluster.Name(), time.Time{}), func(b state.Batch) error {
-		for _, e := range b.Events {
-			entry, ok := e.Record.(state.Entry)
-			if ok && e.Type == state.Put && t.brake.note(entry) && listed {
-				t.run.log.Info("brake released", "by", entry.By, "why", entry.Why, "revision", entry.ModRevision)
-				t.wake()
-			}
-		}
-		if b.Synced && !listed {
-			listed = true
-			close(loaded)
-		}
-		return nil
-	})
 }
 
 func (t *term) wake() {

@@ -57,7 +57,7 @@ func (r *Reconciler) overview(ctx context.Context) (*Overview, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the journal, which the brake counts by: %w", err)
 		}
-		b.note(e)
+		b.note(e, e.At) // shown, and no more: a leader asks etcd how old it is
 	}
 	c := r.watcher.Cluster()
 	g := Gates{UID: r.cfg.Cluster.UID(), Leading: true, MatchNodeUID: r.ledger.MatchNodeUID}

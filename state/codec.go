@@ -225,6 +225,6 @@ func toEntry(k key, kv *mvccpb.KeyValue) Entry {
 	return Entry{
 		ID: k.id, Cluster: cluster, At: v.At, Action: v.Action, Volume: v.Volume, Node: v.Node, Mode: v.Mode,
 		Token: v.Token, Reason: v.Reason, By: v.By, Why: v.Why, Evidence: v.Evidence,
-		ModRevision: kv.ModRevision, Broken: err,
+		Lease: LeaseID(kv.Lease), ModRevision: kv.ModRevision, Broken: err,
 	}
 }

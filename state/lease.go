@@ -208,6 +208,30 @@ func (l *Ledger) grant(ctx context.Context, ttl time.Duration) (LeaseID, error) 
 	return LeaseID(id), nil
 }
 
+// LeaseAge is how long ago etcd granted a lease that nobody keeps alive, in
+// whole seconds, by etcd's clock and no other. It may be too small: a leader
+// change of etcd starts every lease afresh. ErrNotFound where the lease is gone.
+func (l *Ledger) LeaseAge(ctx context.Context, id LeaseID) (time.Duration, error) {
+	var age int64
+	err := l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
+		resp, err := l.client.TimeToLive(ctx, clientv3.LeaseID(id))
+		if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return nil, err
+		}
+		if age = -1; err == nil && resp.TTL >= 0 {
+			age = max(resp.GrantedTTL-resp.TTL, 0)
+		}
+		return nil, nil // no header check: as TimeLeft
+	})
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("reading lease %s: %w", id, err)
+	case age < 0:
+		return 0, fmt.Errorf("%w: lease %s", ErrNotFound, id)
+	}
+	return time.Duration(age) * time.Second, nil
+}
+
 // TimeLeft is what etcd says is left of a lease, in whole seconds, and 0 when
 // there is none. A leader change of etcd makes it longer, never shorter.
 func (l *Ledger) TimeLeft(ctx context.Context, id LeaseID) (time.Duration, error) {

@@ -200,19 +200,21 @@ type Entry struct {
 	// ID is a UUIDv7, so that keys sort by time.
 	ID string `json:"id"`
 	// Cluster is empty for an entry about the ledger itself.
-	Cluster     string    `json:"cluster,omitempty"`
-	At          time.Time `json:"at"`
-	Action      Action    `json:"action"`
-	Volume      string    `json:"volume,omitempty"`
-	Node        string    `json:"node,omitempty"`
-	Mode        Mode      `json:"mode,omitempty"`
-	Token       Token     `json:"token,omitempty"`
-	Reason      string    `json:"reason,omitempty"`
-	By          string    `json:"by,omitempty"`
-	Why         string    `json:"why,omitempty"`
-	Evidence    *Evidence `json:"evidence,omitempty"`
-	ModRevision int64     `json:"modRevision"`
-	Broken      error     `json:"-"`
+	Cluster  string    `json:"cluster,omitempty"`
+	At       time.Time `json:"at"`
+	Action   Action    `json:"action"`
+	Volume   string    `json:"volume,omitempty"`
+	Node     string    `json:"node,omitempty"`
+	Mode     Mode      `json:"mode,omitempty"`
+	Token    Token     `json:"token,omitempty"`
+	Reason   string    `json:"reason,omitempty"`
+	By       string    `json:"by,omitempty"`
+	Why      string    `json:"why,omitempty"`
+	Evidence *Evidence `json:"evidence,omitempty"`
+	// Lease is the one that ends the entry after its retention. See LeaseAge.
+	Lease       LeaseID `json:"-"`
+	ModRevision int64   `json:"modRevision"`
+	Broken      error   `json:"-"`
 }
 
 // Evidence is what a removal relied on.
