@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -33,9 +34,13 @@ type Config struct {
 	// Endpoints are etcd's client URLs, such as "https://10.0.0.1:2379".
 	Endpoints []string
 	// CACertFile, CertFile and KeyFile are PEM files for TLS; empty means none.
+	// Each connection reads them anew, so they can be replaced at any time.
 	CACertFile, CertFile, KeyFile string
 	// Username and Password are for etcd's own authentication; empty means none.
 	Username, Password string
+	// PasswordFile is where the password stands, in place of Password. It is read
+	// for each login: put a new one there first, then tell etcd.
+	PasswordFile string
 	// Prefix is what all keys begin with; default "/holdfast/".
 	Prefix string
 	// Driver is the CSI driver whose volumes the ledger covers. It goes on
@@ -136,7 +141,20 @@ func (c Config) validate() error {
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		return invalid("certificate", c.CertFile+c.KeyFile, "a certificate and its key, both or neither")
 	}
-	return validateText("by", c.By)
+	if c.Password != "" && c.PasswordFile != "" {
+		return invalid("password file", c.PasswordFile, "a password or a file with it, not both")
+	}
+	return errors.Join(c.validateSecured(), validateText("by", c.By))
+}
+
+// validateSecured refuses what would look encrypted and not be.
+func (c Config) validateSecured() error {
+	for _, e := range c.Endpoints {
+		if strings.HasPrefix(e, "http://") && (c.CACertFile != "" || c.CertFile != "") {
+			return invalid("endpoints", e, "https://, since there are files for TLS")
+		}
+	}
+	return nil
 }
 
 // reachable says whether an endpoint has a form that etcd's client takes: a URL,

@@ -5,13 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/coreos/go-semver/semver"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
@@ -39,13 +39,12 @@ var oldest = map[string]semver.Version{
 }
 
 func dial(ctx context.Context, cfg Config) (*clientv3.Client, error) {
-	tlsConfig, err := loadTLS(cfg)
+	files, err := newTLSFiles(cfg)
 	if err != nil {
 		return nil, err
 	}
-	client, err := clientv3.New(clientv3.Config{
+	settings := clientv3.Config{
 		Endpoints:            cfg.Endpoints,
-		TLS:                  tlsConfig,
 		Username:             cfg.Username,
 		Password:             cfg.Password,
 		DialTimeout:          cfg.DialTimeout,
@@ -55,23 +54,21 @@ func dial(ctx context.Context, cfg Config) (*clientv3.Client, error) {
 		Logger: zaplog.New(cfg.Logger.Handler(), zapcore.WarnLevel, zaplog.Without("retrying of unary invoker failed")),
 		// The default would send a write again that was already applied.
 		MaxUnaryRetries: 1,
-	})
+	}
+	if files != nil {
+		settings.DialOptions = append(settings.DialOptions, grpc.WithTransportCredentials(newReloading(files)))
+	}
+	if cfg.PasswordFile != "" {
+		if settings.Password, err = ReadPassword(cfg.PasswordFile); err != nil {
+			return nil, fmt.Errorf("%w password file: %w", ErrInvalid, err)
+		}
+		settings.DialOptions = append(settings.DialOptions, grpc.WithChainUnaryInterceptor((&login{file: cfg.PasswordFile, last: settings.Password}).intercept))
+	}
+	client, err := clientv3.New(settings)
 	if err != nil {
 		return nil, explain(cfg, err)
 	}
 	return client, nil
-}
-
-func loadTLS(cfg Config) (*tls.Config, error) {
-	if cfg.CACertFile == "" && cfg.CertFile == "" {
-		return nil, nil
-	}
-	info := transport.TLSInfo{TrustedCAFile: cfg.CACertFile, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile}
-	out, err := info.ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("%w TLS files (CA %q, certificate %q, key %q): %w", ErrInvalid, cfg.CACertFile, cfg.CertFile, cfg.KeyFile, err)
-	}
-	return out, nil
 }
 
 // explain makes the first error that etcd's client meets one that says what to look at.
@@ -106,6 +103,7 @@ func (l *Ledger) probe(ctx context.Context) error {
 	if err := l.observe(resp.Header, 0); err != nil {
 		return err
 	}
+	l.warnOfClearText()
 	l.askMembers(ctx)
 	if resp.Header.Revision > manyRevisions {
 		if _, err := l.client.Get(ctx, l.keys.ledger(), clientv3.WithRev(1), clientv3.WithCountOnly()); err == nil {
@@ -113,6 +111,18 @@ func (l *Ledger) probe(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// warnOfClearText says where passwords and records can be read on the way.
+func (l *Ledger) warnOfClearText() {
+	for _, e := range l.cfg.Endpoints {
+		_, hostPort, _ := strings.Cut(e, "://")
+		host, _, _ := net.SplitHostPort(hostPort)
+		if address := net.ParseIP(host); l.cfg.Username == "" || !strings.HasPrefix(e, "http://") || host == "localhost" || address.IsLoopback() {
+			continue
+		}
+		l.warn("etcd at %s is reached without TLS: the password of user %q can be read on the way; use https:// and a CA", e, l.cfg.Username)
+	}
 }
 
 // reason finds out why nothing was reached. etcd's client waits for a connection

@@ -33,6 +33,7 @@ func (f *ledgerFlags) config(w io.Writer) (state.Config, error) {
 		KeyFile:          f.key,
 		Username:         f.user,
 		Password:         password,
+		PasswordFile:     f.passwordFile,
 		Prefix:           f.prefix,
 		Driver:           f.driver,
 		GracePeriod:      f.waits.gracePeriod,
@@ -60,15 +61,10 @@ func (f *ledgerFlags) password() (string, error) {
 	case f.user == "":
 		return "", nil
 	case f.passwordFile != "":
-		data, err := os.ReadFile(f.passwordFile)
-		if err != nil {
+		if _, err := state.ReadPassword(f.passwordFile); err != nil {
 			return "", usagef("invalid --password-file: %w", err)
 		}
-		password := strings.TrimRight(string(data), "\r\n")
-		if password == "" {
-			return "", usagef("invalid --password-file %q: expected a password in it, and it is empty", f.passwordFile)
-		}
-		return password, nil
+		return "", nil // whoever logs in reads it
 	}
 	password := os.Getenv("HOLDFAST_PASSWORD")
 	if password == "" {

@@ -85,7 +85,7 @@ func (f *ledgerFlags) addConnection(fs *pflag.FlagSet) {
 	own.StringVar(&f.cert, "cert", "", "show etcd this client certificate `file` (PEM)")
 	own.StringVar(&f.key, "key", "", "the client certificate's key `file` (PEM)")
 	own.StringVar(&f.user, "user", "", "etcd user `name`; the password comes from HOLDFAST_PASSWORD or --password-file")
-	own.StringVar(&f.passwordFile, "password-file", "", "read the etcd user's password from this `file`")
+	own.StringVar(&f.passwordFile, "password-file", "", "read the etcd user's password from this `file`, anew for each login")
 	own.StringVar(&f.prefix, "prefix", state.DefaultPrefix, "what the ledger's keys begin with")
 	own.StringVar(&f.driver, "driver", "", "CSI driver `name` that the ledger must be of (default whatever is on record)")
 	own.Var(newDuration(&f.dialTimeout, state.DefaultDialTimeout), "dial-timeout", "how long to try to reach etcd")

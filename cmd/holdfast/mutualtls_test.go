@@ -2,102 +2,35 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/holdfast-storage/holdfast/state/statetest"
 )
 
-// authority is a CA that writes certificates into a folder: ca.pem, and NAME.pem
-// and NAME-key.pem for each name.
-type authority struct {
-	t           *testing.T
-	dir         string
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	serial      int64
-}
+// authority is a CA, and what its certificates look like to programs.
+type authority struct{ *statetest.Authority }
 
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{t: t, dir: t.TempDir()}
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	a.certificate, a.key = a.sign("ca", template)
-	return a
-}
-
-func (a *authority) path(file string) string { return filepath.Join(a.dir, file) }
-
-// sign writes one certificate, signed by the CA, or by itself while there is none.
-func (a *authority) sign(name string, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	a.serial++
-	template.SerialNumber = big.NewInt(a.serial)
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := a.certificate, a.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	writePEM(a.t, a.path(name+".pem"), "CERTIFICATE", der)
-	writePEM(a.t, a.path(name+"-key.pem"), "PRIVATE KEY", private)
-	return certificate, key
-}
-
-// server and client write certificates for the two ends.
-func (a *authority) server(name string) {
-	a.sign(name, &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	})
-}
-
-func (a *authority) client(name string) {
-	a.sign(name, &x509.Certificate{Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-}
+func newAuthority(t *testing.T) authority { return authority{statetest.NewAuthority(t)} }
 
 // flags are those of a holdfast that comes as somebody.
-func (a *authority) flags(name string) []string {
-	return []string{"--cacert", a.path("ca.pem"), "--cert", a.path(name + ".pem"), "--key", a.path(name + "-key.pem")}
+func (a authority) flags(name string) []string {
+	return []string{"--cacert", a.Path("ca.pem"), "--cert", a.Path(name + ".pem"), "--key", a.Path(name + "-key.pem")}
 }
 
 // etcdctl is the environment of an etcdctl that does.
-func (a *authority) etcdctl(endpoint, name string) []string {
-	return []string{"ETCDCTL_ENDPOINTS=" + endpoint, "ETCDCTL_CACERT=" + a.path("ca.pem"),
-		"ETCDCTL_CERT=" + a.path(name+".pem"), "ETCDCTL_KEY=" + a.path(name+"-key.pem")}
+func (a authority) etcdctl(endpoint, name string) []string {
+	return []string{"ETCDCTL_ENDPOINTS=" + endpoint, "ETCDCTL_CACERT=" + a.Path("ca.pem"),
+		"ETCDCTL_CERT=" + a.Path(name+".pem"), "ETCDCTL_KEY=" + a.Path(name+"-key.pem")}
 }
 
 // mutualEtcd starts the etcd binary so that it takes nobody without a certificate
 // of the CA, with authentication on. It is killed at the test's end.
-func mutualEtcd(t *testing.T, a *authority) (endpoint string) {
+func mutualEtcd(t *testing.T, a authority) (endpoint string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -105,8 +38,8 @@ func mutualEtcd(t *testing.T, a *authority) (endpoint string) {
 	}
 	endpoint = "https://" + listener.Addr().String()
 	listener.Close()
-	a.server("etcd")
-	a.client("root")
+	a.Server("etcd")
+	a.Client("root")
 	log := filepath.Join(t.TempDir(), "log")
 	output, err := os.Create(log)
 	if err != nil {
@@ -116,7 +49,7 @@ func mutualEtcd(t *testing.T, a *authority) (endpoint string) {
 	etcd := exec.Command(statetest.Binary(t, "etcd"), "--name=one", "--data-dir="+filepath.Join(t.TempDir(), "data"), "--unsafe-no-fsync",
 		"--listen-client-urls="+endpoint, "--advertise-client-urls="+endpoint,
 		"--listen-peer-urls=http://127.0.0.1:0", "--initial-advertise-peer-urls=http://127.0.0.1:0", "--initial-cluster=one=http://127.0.0.1:0",
-		"--cert-file="+a.path("etcd.pem"), "--key-file="+a.path("etcd-key.pem"), "--trusted-ca-file="+a.path("ca.pem"), "--client-cert-auth",
+		"--cert-file="+a.Path("etcd.pem"), "--key-file="+a.Path("etcd-key.pem"), "--trusted-ca-file="+a.Path("ca.pem"), "--client-cert-auth",
 		"--log-level=warn")
 	etcd.Stdout, etcd.Stderr = output, output
 	endWithParent(etcd)
@@ -142,7 +75,7 @@ func TestMutualTLS(t *testing.T) {
 	a := newAuthority(t)
 	endpoint := mutualEtcd(t, a)
 	for _, name := range []string{"east", "alice", "stranger"} {
-		a.client(name)
+		a.Client(name)
 	}
 	for _, args := range [][]string{
 		{"--cluster", "east", "--user", "east", "--no-password"},
@@ -178,12 +111,12 @@ func TestMutualTLS(t *testing.T) {
 	alice.does("unfreeze")
 
 	as("stranger").fails(`as user "stranger"`, "get", "vol-1")
-	nobody := &remote{t, w.program, []string{"--cacert", a.path("ca.pem"), "--endpoints", endpoint}}
+	nobody := &remote{t, w.program, []string{"--cacert", a.Path("ca.pem"), "--endpoints", endpoint}}
 	nobody.fails("certificate required", "get", "vol-1")
 	other := newAuthority(t)
-	other.client("east")
+	other.Client("east")
 	forged := append(other.flags("east"), "--endpoints", endpoint)
-	forged[1] = a.path("ca.pem")
+	forged[1] = a.Path("ca.pem")
 	(&remote{t, w.program, forged}).fails("certificate", "get", "vol-1")
 	endsWell(t, controller)
 }

@@ -19,6 +19,7 @@ const requestTimeout = 30 * time.Second
 type Access struct {
 	endpoints      []string
 	user, password string
+	authority      *Authority // nil: no TLS
 }
 
 // Endpoints are the URLs of all members, in their order.
@@ -28,16 +29,8 @@ func (a *Access) Endpoints() []string { return slices.Clone(a.endpoints) }
 // is closed when the test ends.
 func (a *Access) Client(tb testing.TB) *clientv3.Client {
 	tb.Helper()
-	return newClient(tb, clientv3.Config{Endpoints: a.Endpoints(), Username: a.user, Password: a.password})
-}
-
-func newClient(tb testing.TB, cfg clientv3.Config) *clientv3.Client {
-	tb.Helper()
-	client, err := newRawClient(cfg)
-	if err != nil {
-		tb.Fatalf("statetest: client of %v: %v", cfg.Endpoints, err)
-	}
-	tb.Cleanup(func() { client.Close() })
+	client, done := a.briefClient(tb)
+	tb.Cleanup(done)
 	return client
 }
 
@@ -45,11 +38,22 @@ func newClient(tb testing.TB, cfg clientv3.Config) *clientv3.Client {
 // many of those, and connections must not pile up until its end.
 func (a *Access) briefClient(tb testing.TB) (client *clientv3.Client, done func()) {
 	tb.Helper()
-	client, err := newRawClient(clientv3.Config{Endpoints: a.endpoints, Username: a.user, Password: a.password})
+	client, err := a.rawClient()
 	if err != nil {
 		tb.Fatalf("statetest: client of %v: %v", a.endpoints, err)
 	}
 	return client, func() { client.Close() }
+}
+
+func (a *Access) rawClient() (*clientv3.Client, error) {
+	cfg := clientv3.Config{Endpoints: a.endpoints, Username: a.user, Password: a.password}
+	if a.authority != nil {
+		var err error
+		if cfg.TLS, err = a.authority.config(RootUser); err != nil {
+			return nil, err
+		}
+	}
+	return newRawClient(cfg)
 }
 
 func newRawClient(cfg clientv3.Config) (*clientv3.Client, error) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -20,6 +21,7 @@ import (
 type Process struct {
 	Access
 	bin, dir, peer string
+	secure         []string // flags
 
 	mu      sync.Mutex
 	command *exec.Cmd     // nil while it does not run
@@ -54,12 +56,32 @@ func Binary(tb testing.TB, name string) string {
 // returns once it serves. It is killed, and its data removed, when the test ends.
 func StartProcess(tb testing.TB, bin string) *Process {
 	tb.Helper()
+	return startProcess(tb, bin, nil)
+}
+
+// StartSecureProcess is StartProcess for an etcd that takes nobody without a
+// certificate of a. It reads "etcd.pem" for each connection, and "ca.pem" when it
+// starts; Client comes as root.
+func StartSecureProcess(tb testing.TB, bin string, a *Authority) *Process {
+	tb.Helper()
+	a.Server("etcd")
+	a.Client(RootUser)
+	return startProcess(tb, bin, a)
+}
+
+func startProcess(tb testing.TB, bin string, a *Authority) *Process {
+	tb.Helper()
 	dir, err := dataFolder()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	p := &Process{bin: bin, dir: dir, peer: "http://" + loopback(freePort())}
 	p.endpoints = []string{"http://" + loopback(freePort())}
+	if p.authority = a; a != nil {
+		p.endpoints = []string{"https://" + loopback(freePort())}
+		p.secure = []string{"--cert-file=" + a.Path("etcd.pem"), "--key-file=" + a.Path("etcd-key.pem"),
+			"--trusted-ca-file=" + a.Path("ca.pem"), "--client-cert-auth"}
+	}
 	tb.Cleanup(func() {
 		p.signal(syscall.SIGKILL)
 		if err := os.RemoveAll(dir); err != nil {
@@ -95,11 +117,11 @@ func (p *Process) launch(log string) error {
 		return err
 	}
 	defer output.Close()
-	command := exec.Command(p.bin,
+	command := exec.Command(p.bin, append(slices.Clone(p.secure),
 		"--name=statetest", "--data-dir="+filepath.Join(p.dir, "data"),
 		"--listen-client-urls="+p.endpoints[0], "--advertise-client-urls="+p.endpoints[0],
 		"--listen-peer-urls="+p.peer, "--initial-advertise-peer-urls="+p.peer, "--initial-cluster=statetest="+p.peer,
-		"--log-level=warn")
+		"--log-level=warn")...)
 	command.Stdout, command.Stderr = output, output
 	endWithTest(command)
 	if err := command.Start(); err != nil {
@@ -116,7 +138,7 @@ func (p *Process) launch(log string) error {
 
 // serving waits until the process answers.
 func (p *Process) serving() error {
-	client, err := newRawClient(clientv3.Config{Endpoints: p.endpoints, Username: p.user, Password: p.password})
+	client, err := p.rawClient()
 	if err != nil {
 		return err
 	}
