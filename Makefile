@@ -19,7 +19,7 @@ COUNT    ?= 10
 TIMEOUT  ?= 10m
 # Most tests wait for etcd rather than compute, so more of them than cores.
 PARALLEL ?= 4
-FUZZTIME ?= 30s
+FUZZTIME ?= 5m
 TESTFLAGS ?=
 
 # What e2e adds: a real kube-apiserver and kubectl, of the version in
@@ -81,6 +81,13 @@ lint: bin/golangci-lint ## Formatting, vet, linters, import direction, and the m
 	@cd e2e && GOFLAGS="$${GOFLAGS:-} -trimpath" ../bin/golangci-lint run ./...
 	@for m in $(MODULES); do echo "lint: go mod verify in $$m"; (cd $$m && $(GO) mod verify); done
 	@for m in $(TIDY); do echo "lint: go mod tidy in $$m"; (cd $$m && $(GO) mod tidy -diff); done
+
+# Not part of lint: it asks vuln.go.dev, which is not to be reached from everywhere.
+.PHONY: vulncheck
+vulncheck: ## Look for known vulnerabilities in what is built, in the database of vuln.go.dev
+	@mkdir -p bin
+	@cd tools && $(GO) build -trimpath -o ../bin/ golang.org/x/vuln/cmd/govulncheck
+	@for m in . e2e; do echo "vulncheck: govulncheck in $$m"; (cd $$m && $(CURDIR)/bin/govulncheck ./...); done
 
 .PHONY: fmt
 fmt: bin/golangci-lint ## Format every Go file

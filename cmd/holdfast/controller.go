@@ -64,6 +64,7 @@ type controllerFlags struct {
 	eventsFlag
 	embeddedDir, embeddedListen string
 	listen                      string
+	pprof                       bool
 	dryRun                      bool
 	nodeIdentity                string
 	removalRate                 float64
@@ -107,6 +108,7 @@ func (f *controllerFlags) addTo(cmd *cobra.Command) {
 	fs.StringVar(&f.embeddedListen, "embedded-listen", embedded.DefaultListenClient, "`address` of that etcd for others")
 	fs.StringVar(&f.listen, "listen", defaultListen, "serve /metrics, /healthz and /readyz at this `address`; port 0 for a free one, empty for not at all")
 	setAnnotation(fs.Lookup("listen"), annotationEmpty, "true")
+	fs.BoolVar(&f.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ of that address too; /debug/pprof/profile?seconds=20 for the processor's")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "decide and say what would be removed, and remove nothing; attachments are kept alive all the same")
 	fs.Var(newChoice(&f.nodeIdentity, identityName, identityName, identityUID), "node-identity",
 		"what makes a node the same node: its name, or its Node object's UID too")
@@ -137,6 +139,8 @@ func (f *controllerFlags) check(given func(flag string) bool) error {
 		return usagef("--embedded-listen needs --embedded-etcd: the folder of the etcd to run")
 	case f.embeddedDir != "" && (f.caCert != "" || f.cert != "" || f.user != ""):
 		return usagef("--cacert, --cert and --user are for an etcd of --endpoints: the one of --embedded-etcd has neither TLS nor passwords")
+	case f.pprof && f.listen == "":
+		return usagef("--pprof needs --listen: the address to serve the profiles at")
 	case !(f.removalRate > 0): // NaN neither
 		return usagef("invalid --removal-rate %v: expected a number of removals a second, above zero", f.removalRate)
 	case f.waits.staleAfter < minStaleAfter:

@@ -131,7 +131,12 @@ func (d *daemon) run(ctx context.Context) error {
 
 func (d *daemon) serve(ctx context.Context, listener net.Listener) error {
 	d.log.Info("serving /metrics, /healthz and /readyz", "address", listener.Addr().String())
-	return serve(ctx, listener, monitoring(prometheus.Gatherers{d.registry, d.process}, &d.ready, d.log), d.log)
+	handler := monitoring(prometheus.Gatherers{d.registry, d.process}, &d.ready, d.log)
+	if d.flags.pprof {
+		d.log.Warn("serving profiles at /debug/pprof/ too, to whoever reaches the address", "address", listener.Addr().String())
+		handler = profiling(handler)
+	}
+	return serve(ctx, listener, handler, d.log)
 }
 
 // control opens etcd and runs the rest on it.

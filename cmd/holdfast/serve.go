@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof" // its handlers; the mux that it registers them in is not served
 	"strings"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ const (
 	answerTimeout     = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 64 << 10
+	maxScrapes        = 8
 	// shutdownTimeout is what a scrape that is under way gets at the end. The
 	// controller has stopped by then, and its process should too.
 	shutdownTimeout = time.Second
@@ -59,6 +61,8 @@ func monitoring(metrics prometheus.Gatherer, ready *readiness, log *slog.Logger)
 		// A collector that fails should not hide all the others.
 		ErrorHandling: promhttp.ContinueOnError,
 		Timeout:       answerTimeout,
+		// Each answer is made in memory before it is sent.
+		MaxRequestsInFlight: maxScrapes,
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		plainText(w, http.StatusOK, "ok")
@@ -70,6 +74,19 @@ func monitoring(metrics prometheus.Gatherer, ready *readiness, log *slog.Logger)
 		}
 		plainText(w, http.StatusOK, "ok")
 	})
+	return mux
+}
+
+// profiling adds the profiler to what is served, for when it was asked for. It
+// leaves out the command line: it is not ours to know what is in there.
+func profiling(rest http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", rest)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.Handle("GET /debug/pprof/cmdline", http.NotFoundHandler())
 	return mux
 }
 

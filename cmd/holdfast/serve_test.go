@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +90,55 @@ func TestServe(t *testing.T) {
 	expect("POST", "/healthz", 405, "")
 	expect("GET", "/debug/pprof/", 404, "")
 	expect("GET", "/", 404, "")
+}
+
+// A profiler only for who asks for it, and what is served is nothing but our own:
+// imported packages register theirs in Go's default mux.
+func TestProfiling(t *testing.T) {
+	plain := monitoring(prometheus.NewRegistry(), &readiness{}, slog.New(slog.DiscardHandler))
+	for path, want := range map[string]struct{ plain, profiled int }{
+		"/healthz":                         {200, 200},
+		"/debug/pprof/":                    {404, 200},
+		"/debug/pprof/heap":                {404, 200},
+		"/debug/pprof/profile?seconds=0.1": {404, 200},
+		"/debug/pprof/symbol":              {404, 200},
+		"/debug/pprof/cmdline":             {404, 404},
+		"/debug/requests":                  {404, 404},
+		"/debug/vars":                      {404, 404},
+		"/debug/":                          {404, 404},
+	} {
+		for handler, code := range map[http.Handler]int{plain: want.plain, profiling(plain): want.profiled} {
+			answer := httptest.NewRecorder()
+			handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, http.NoBody))
+			if answer.Code != code {
+				t.Errorf("GET %s = %d, want %d", path, answer.Code, code)
+			}
+		}
+	}
+}
+
+// Whoever opens a connection and is slow to ask, or asks too much, is cut off.
+func TestServeBounds(t *testing.T) {
+	t.Parallel()
+	address := strings.TrimPrefix(serving(t, &readiness{}), "http://")
+	for name, said := range map[string]string{
+		"a request that does not end": "GET /healthz HTTP/1.1\r\nHost: h\r\n",
+		"a header without end":        "GET /healthz HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 2*maxHeaderBytes),
+	} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, said) // it may be cut off before all is said
+		answer, err := io.ReadAll(conn)
+		if errors.Is(err, os.ErrDeadlineExceeded) || strings.Contains(string(answer), " 200 ") {
+			t.Errorf("%s: %q, %v: want it cut off", name, answer, err)
+		}
+	}
 }
 
 func TestListenRefuses(t *testing.T) {
