@@ -44,7 +44,7 @@ func StartCluster(tb testing.TB, size int, opts ...Option) *Cluster {
 	})
 	var peers, initial []string
 	for range size {
-		peer := loopback(freePort())
+		peer := loopback(FreePort())
 		peers = append(peers, peer)
 		initial = append(initial, memberName(peer)+"=http://"+peer)
 	}
@@ -55,7 +55,7 @@ func StartCluster(tb testing.TB, size int, opts ...Option) *Cluster {
 			tb.Fatal(err)
 		}
 		cfg := config(dir, append([]Option{asMember(peer, strings.Join(initial, ","), token)}, opts...))
-		cfg.ListenClient = loopback(freePort())
+		cfg.ListenClient = loopback(FreePort())
 		c.members = append(c.members, &Member{cfg: cfg})
 		c.endpoints = append(c.endpoints, "http://"+cfg.ListenClient)
 	}

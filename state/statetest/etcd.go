@@ -110,7 +110,7 @@ func start(opts []Option) (*Etcd, error) {
 	}
 	e := &Etcd{cfg: config(dir, opts)}
 	for attempt := 0; ; attempt++ {
-		e.cfg.ListenClient = loopback(freePort())
+		e.cfg.ListenClient = loopback(FreePort())
 		err = e.run()
 		if err == nil {
 			e.Access.endpoints = e.server.Endpoints()

@@ -11,11 +11,11 @@ var takenPorts struct {
 	taken map[int]bool
 }
 
-// freePort picks a port that nothing listens on and that this process has not
+// FreePort picks a port that nothing listens on and that this process has not
 // picked before. It lies below the range that systems take outgoing
 // connections' ports from: so a server that is stopped for a while finds its
 // port free when it comes back.
-func freePort() int {
+func FreePort() int {
 	const lowest, highest = 20000, 32000
 	takenPorts.Lock()
 	defer takenPorts.Unlock()

@@ -75,10 +75,10 @@ func startProcess(tb testing.TB, bin string, a *Authority) *Process {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &Process{bin: bin, dir: dir, peer: "http://" + loopback(freePort())}
-	p.endpoints = []string{"http://" + loopback(freePort())}
+	p := &Process{bin: bin, dir: dir, peer: "http://" + loopback(FreePort())}
+	p.endpoints = []string{"http://" + loopback(FreePort())}
 	if p.authority = a; a != nil {
-		p.endpoints = []string{"https://" + loopback(freePort())}
+		p.endpoints = []string{"https://" + loopback(FreePort())}
 		p.secure = []string{"--cert-file=" + a.Path("etcd.pem"), "--key-file=" + a.Path("etcd-key.pem"),
 			"--trusted-ca-file=" + a.Path("ca.pem"), "--client-cert-auth"}
 	}
@@ -123,7 +123,7 @@ func (p *Process) launch(log string) error {
 		"--listen-peer-urls="+p.peer, "--initial-advertise-peer-urls="+p.peer, "--initial-cluster=statetest="+p.peer,
 		"--log-level=warn")...)
 	command.Stdout, command.Stderr = output, output
-	endWithTest(command)
+	EndWithParent(command)
 	if err := command.Start(); err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (p *Process) Stop() { p.signal(syscall.SIGTERM) }
 func (p *Process) Freeze() {
 	p.signal(syscall.SIGSTOP)
 	if pid := p.PID(); pid != 0 {
-		waitFrozen(pid)
+		WaitFrozen(pid)
 	}
 }
 

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// endWithTest has the kernel end the process when the test's own process
-// ends, however it does.
-func endWithTest(command *exec.Cmd) {
+// EndWithParent has the kernel end the process that the command will start when
+// this one ends, however it does.
+func EndWithParent(command *exec.Cmd) {
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 
-// waitFrozen waits until every thread of the process has stopped, or the
+// WaitFrozen waits, after SIGSTOP, until every thread of the process has stopped, or the
 // process is gone. The signal only asks for it.
-func waitFrozen(pid int) {
+func WaitFrozen(pid int) {
 	for !frozen(pid) {
 		time.Sleep(time.Millisecond)
 	}

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// endWithTest can do nothing here: a test process that is killed leaves its
+// EndWithParent can do nothing here: a process that is killed leaves its
 // etcd behind.
-func endWithTest(*exec.Cmd) {}
+func EndWithParent(*exec.Cmd) {}
 
-// waitFrozen gives the signal time to arrive: there is no portable way to see it.
-func waitFrozen(int) { time.Sleep(100 * time.Millisecond) }
+// WaitFrozen gives the signal time to arrive: there is no portable way to see it.
+func WaitFrozen(int) { time.Sleep(100 * time.Millisecond) }

@@ -16,7 +16,7 @@ import (
 // goroutine, and take effect on connections that are open already. It knows
 // nothing of TLS: LoseResponses needs plain HTTP/2.
 type Proxy struct {
-	tb              testing.TB
+	complain        func(error)
 	address, target string
 	links           sync.WaitGroup
 
@@ -34,16 +34,23 @@ type Proxy struct {
 // http://127.0.0.1:2379. It ends with the test.
 func NewProxy(tb testing.TB, endpoint string) *Proxy {
 	tb.Helper()
+	p := OpenProxy(endpoint, func(err error) { tb.Error(err) })
+	tb.Cleanup(p.Close)
+	return p
+}
+
+// OpenProxy is NewProxy outside of a test: Close ends it. A proxy that cannot
+// listen again says so to complain, which must not call the proxy.
+func OpenProxy(endpoint string, complain func(error)) *Proxy {
 	p := &Proxy{
-		tb:       tb,
-		address:  loopback(freePort()),
+		complain: complain,
+		address:  loopback(FreePort()),
 		target:   strings.TrimPrefix(endpoint, "http://"),
 		open:     make(map[*link]bool),
 		toServer: newGate(),
 		toClient: newGate(),
 	}
 	p.Resume()
-	tb.Cleanup(p.terminate)
 	return p
 }
 
@@ -116,7 +123,6 @@ func (p *Proxy) Lost() int {
 
 // Resume ends Pause, PauseResponses and Cut.
 func (p *Proxy) Resume() {
-	p.tb.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.toServer.open()
@@ -125,7 +131,7 @@ func (p *Proxy) Resume() {
 		return
 	}
 	if err := p.listen(); err != nil {
-		p.tb.Errorf("statetest: proxy of %s: %v", p.target, err)
+		p.complain(fmt.Errorf("statetest: proxy of %s: %w", p.target, err))
 	}
 }
 
@@ -198,7 +204,8 @@ func (p *Proxy) reset() {
 	}
 }
 
-func (p *Proxy) terminate() {
+// Close ends the proxy and resets its connections; it returns when all are gone.
+func (p *Proxy) Close() {
 	p.mu.Lock()
 	p.terminated = true
 	p.unlisten()
