@@ -38,7 +38,7 @@ TIDY       := . e2e e2e/etcd tools
 .PHONY: help
 help: ## Print this list
 	@echo "Holdfast $(VERSION). Targets:"
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Variables: PKG=$(PKG) RUN=$(RUN) COUNT=$(COUNT) TIMEOUT=$(TIMEOUT) PARALLEL=$(PARALLEL) FUZZTIME=$(FUZZTIME) TESTFLAGS=$(TESTFLAGS)"
 
@@ -68,7 +68,7 @@ test: etcd need-cc ## Unit and integration tests on a real etcd, with the race d
 	$(GO) test -race -timeout $(TIMEOUT) -parallel $(PARALLEL) -run '$(RUN)' $(TESTFLAGS) $(PKG)
 
 .PHONY: e2e
-e2e: build etcd kubernetes ## Scenarios with a real kube-apiserver and the built binary (RUN, TESTFLAGS)
+e2e: build etcd etcd-gofail kubernetes ## Scenarios with a real kube-apiserver and the built binary (RUN, TESTFLAGS)
 	cd e2e && $(GO) test -timeout $(E2E_TIMEOUT) -parallel $(E2E_PARALLEL) -count=1 -run '$(RUN)' $(TESTFLAGS) ./...
 
 .PHONY: lint
@@ -103,6 +103,25 @@ bin/etcd: $(ETCD_FILES)
 	@cd e2e/etcd && $(GO) build -trimpath -o ../../bin/ ./...
 	@touch bin/etcd
 	@bin/etcd --version | sed -n 1p
+
+# The same etcd with its failpoints enabled: each member's can be set over HTTP.
+# The server's source is copied, gofail rewrites the copy, and a go.mod beside
+# it, not the repository's, puts the copy in place of the module.
+GOFAIL := .cache/etcd-gofail
+
+.PHONY: etcd-gofail
+etcd-gofail: bin/etcd-gofail ## Build bin/etcd-gofail, for faults inside of etcd (a minute the first time)
+
+bin/etcd-gofail: $(ETCD_FILES)
+	@echo "building etcd with its failpoints into bin/etcd-gofail"
+	@rm -rf $(GOFAIL) && mkdir -p bin $(GOFAIL)
+	@cd e2e/etcd && $(GO) mod download go.etcd.io/etcd/server/v3
+	@cp -r "$$(cd e2e/etcd && $(GO) list -m -f '{{.Dir}}' go.etcd.io/etcd/server/v3)" $(GOFAIL)/server && chmod -R u+w $(GOFAIL)/server
+	@cd e2e/etcd && $(GO) tool gofail enable $$(grep -rl --include='*.go' --exclude='*_test.go' '// gofail:' ../../$(GOFAIL)/server | xargs -n1 dirname | sort -u)
+	@cp e2e/etcd/go.mod e2e/etcd/go.sum $(GOFAIL)/
+	@$(GO) mod edit -replace "go.etcd.io/etcd/server/v3=$(CURDIR)/$(GOFAIL)/server" $(GOFAIL)/go.mod
+	@cd e2e/etcd && $(GO) build -modfile=$(CURDIR)/$(GOFAIL)/go.mod -trimpath -o ../../bin/etcd-gofail ./etcd
+	@bin/etcd-gofail --version | sed -n 1p
 
 .PHONY: kubernetes
 kubernetes: $(KUBERNETES)/kube-apiserver ## Build kube-apiserver and kubectl into .cache/kubernetes for e2e
