@@ -1,0 +1,77 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Replace loses one member with its data and puts a new one, with a new ID, in
+// its place, at its addresses: Apply kills it and removes it from the list of
+// members, Heal adds it again and starts it with no data.
+type Replace struct {
+	Who Who
+	target
+}
+
+func (f *Replace) String() string { return "replace " + f.describe(f.Who) }
+
+// Apply takes the member away.
+func (f *Replace) Apply(ctx context.Context, c *Cluster) error {
+	m, err := f.find(ctx, c, f.Who)
+	if err != nil {
+		return err
+	}
+	m.Kill()
+	return c.do(ctx, "remove "+m.name, func(ctx context.Context, client *clientv3.Client) error {
+		id, err := c.memberID(ctx, client, m)
+		if err != nil || id == 0 {
+			return err
+		}
+		_, err = client.MemberRemove(ctx, id)
+		return err
+	})
+}
+
+// Heal brings the new member.
+func (f *Replace) Heal(ctx context.Context, c *Cluster) error {
+	if !f.applied {
+		return nil
+	}
+	m := c.members[f.member]
+	if m.PID() != 0 {
+		return errors.New("cluster: a member that runs is not to be replaced: " + m.name)
+	}
+	err := c.do(ctx, "add "+m.name, func(ctx context.Context, client *clientv3.Client) error {
+		id, err := c.memberID(ctx, client, m)
+		if err != nil || id != 0 {
+			return err
+		}
+		_, err = client.MemberAdd(ctx, []string{m.proxy.url()})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := m.rejoin(); err != nil {
+		return fmt.Errorf("cluster: %s: %w", m.name, err)
+	}
+	return c.startAll(ctx)
+}
+
+// memberID is the ID that etcd knows a member by, 0 for none.
+func (c *Cluster) memberID(ctx context.Context, client *clientv3.Client, m *Member) (uint64, error) {
+	list, err := client.MemberList(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, member := range list.Members {
+		if slices.Contains(member.PeerURLs, m.proxy.url()) {
+			return member.ID, nil
+		}
+	}
+	return 0, nil
+}
