@@ -17,6 +17,9 @@ type Checks struct {
 	LeastLapse time.Duration
 	// Retention is the journal's; 0: that is not looked at.
 	Retention time.Duration
+	// AttachesTold: the run tells of every attach and migration, so that a hold
+	// which none of them can have put is a violation.
+	AttachesTold bool
 	// OnViolation is told at once. It must not call the observer.
 	OnViolation func(Violation)
 }
@@ -34,6 +37,8 @@ type Checker struct {
 
 	segment int
 	begin   int64 // the revision of the segment's list
+	last    Bounds
+	number  int64
 	bounds  func(revision int64, received time.Duration) Bounds
 	at      *ledger
 	// restored: the epoch is still that of the snapshot.
@@ -62,7 +67,7 @@ func NewChecker(checks Checks, told *Told) *Checker {
 // Begin begins a segment with the list of all keys at a revision. bounds tells
 // the times of a revision, at most the time given.
 func (c *Checker) Begin(segment int, revision int64, kvs []KV, bounds func(int64, time.Duration) Bounds) {
-	c.segment, c.begin, c.bounds, c.at = segment, revision, bounds, newLedger()
+	c.segment, c.begin, c.number, c.bounds, c.at = segment, revision, revision, bounds, newLedger()
 	c.restored = c.report.Segments > 0
 	c.report.Segments++
 	base := &change{checker: c, number: revision}
@@ -85,7 +90,7 @@ func (c *Checker) Begin(segment int, revision int64, kvs []KV, bounds func(int64
 
 // note keeps what outlives a segment.
 func (c *Checker) note(r *Record) {
-	c.epoch = max(c.epoch, r.value.Epoch)
+	c.epoch = max(c.epoch, r.epoch())
 	if r.Kind == Holds {
 		c.tokens[r.Volume] = max(c.tokens[r.Volume], r.token())
 	}
@@ -113,6 +118,7 @@ func (c *Checker) Take(r Revision) {
 			}
 		}
 	}
+	c.number, c.last = ch.number, ch.when
 	ch.before()
 	ch.apply()
 	ch.after()
@@ -121,7 +127,7 @@ func (c *Checker) Take(r Revision) {
 // Quiet checks what must be so at rest: every hold of the live clusters is
 // stood by. What must be so at any time has been checked at every revision.
 func (c *Checker) Quiet(live []string) {
-	ch := &change{checker: c, number: c.begin}
+	ch := &change{checker: c, number: c.number, when: c.last}
 	for _, name := range live {
 		for _, v := range c.at.volumes {
 			for _, h := range v.holds {
@@ -151,6 +157,15 @@ func (c *Checker) Report() Report {
 	out.Violations = append([]Violation(nil), c.report.Violations...)
 	out.Tolerated = append([]Violation(nil), c.report.Tolerated...)
 	return out
+}
+
+// lower is the earliest time at which what a record tells of can have been put;
+// 0 where the segment's list had it already.
+func (c *Checker) lower(r *Record) time.Duration {
+	if r.KV.Mod <= c.begin {
+		return 0
+	}
+	return c.bounds(r.KV.Mod, c.last.Upper).Lower
 }
 
 func (c *Checker) count(i Invariant) { c.report.Evaluated[i]++ }

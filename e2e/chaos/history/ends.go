@@ -10,7 +10,7 @@ func (ch *change) ended(h *Record) {
 	if left != nil {
 		ch.expect(left.value.Token == 0 || left.value.Token == h.token(), UnexplainedEnd, h.Key, "the detachment it leaves names another token", h, left)
 	}
-	call := Call{Kind: CallEnd, Volume: h.Volume, Cluster: h.Cluster, Node: h.Node}
+	call := Call{Kind: CallEnd, Volume: h.Volume, Cluster: h.Cluster, Node: h.Node, Token: h.token()}
 	if ch.entry("removed", h.Key) != nil {
 		return // judged by its entry
 	}
@@ -20,7 +20,7 @@ func (ch *change) ended(h *Record) {
 		attachment := c.at.keys[ch.raw(Key{Kind: Attachments, Cluster: h.Cluster, Node: h.Node, Volume: h.Volume})]
 		ch.expect(attachment == nil, UnexplainedEnd, h.Key, "it is evicted while its cluster stands by it", h, attachment, entry)
 	}
-	ch.expect(c.told.explains(call, ch.when), UnexplainedEnd, h.Key, "it ends, and nobody was asked to end it", h, left, entry)
+	ch.expect(c.told.explains(call, ch.when, c.lower(h)), UnexplainedEnd, h.Key, "it ends, and nobody was asked to end it, or only before it was there", h, left, entry)
 }
 
 // journaled checks the entries that tell of an end.
@@ -52,6 +52,11 @@ func (ch *change) removed(entry *Record, hold Key) {
 	ch.expect(leader != nil && leader.KV.Create == e.Leader, WrongRemoval, hold, "who removes it does not lead", entry, leader)
 	attachment := v.attachments[ch.raw(Key{Kind: Attachments, Cluster: node.Cluster, Node: node.Node, Volume: hold.Volume})]
 	ch.expect(attachment != nil && attachment.KV.Mod == e.Attachment, WrongRemoval, hold, "the attachment is not the one that was judged", entry, attachment)
+	if attachment != nil && e.Attachment > c.begin {
+		put := c.bounds(e.Attachment, c.last.Upper).Upper
+		ch.expect(!c.told.stoodBy(hold.Volume, node, put, ch.when.Lower), WrongRemoval, hold,
+			"an attach has stood by it since it was judged, and left no trace", entry, attachment)
+	}
 	departure := cl.departures[node.Node]
 	ch.expect(departure != nil && departure.KV.Mod == e.Departure, WrongRemoval, hold, "the departure is not the one that was judged", entry, departure)
 	ch.expect(cl.quarantines[node.Node] == nil, WrongRemoval, hold, "its node is in quarantine", entry, cl.quarantines[node.Node])

@@ -1,6 +1,9 @@
 package history
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // What a new hold must find, and leave.
 
@@ -26,6 +29,25 @@ func (ch *change) held(h *Record) {
 	}
 	ch.thawed(h, "a hold is put")
 	ch.grown(h)
+	if c.checks.AttachesTold {
+		ch.asked(h, v, window)
+	}
+}
+
+// asked: a call may have put the hold, one that was not over when the node's
+// own hold of before had ended: what is late must not bring that back.
+func (ch *change) asked(h *Record, v *volume, window *Record) {
+	c := ch.checker
+	call := Call{Kind: CallAttach, Volume: h.Volume, Cluster: h.Cluster, Node: h.Node}
+	if window != nil {
+		call.Kind = CallMigrate
+	}
+	since := time.Duration(0)
+	end := v.detachments[ch.raw(Key{Kind: Detachments, Volume: h.Volume, Mode: h.Mode, Cluster: h.Cluster, Node: h.Node})]
+	if end != nil {
+		since = c.lower(end)
+	}
+	ch.expect(c.told.explains(call, ch.when, since), UnaskedHold, h.Key, "it is put, and nobody asked for it, or only before its node's last hold ended", h, end)
 }
 
 // graceKept: no hold in another cluster's grace, unless by force, which leaves
@@ -78,7 +100,7 @@ func (ch *change) lifted(freeze *Record) {
 	c := ch.checker
 	record := ch.puts(Key{Kind: Ledger})
 	ok := record != nil && c.at.record != nil && record.value.Epoch > c.at.record.value.Epoch &&
-		record.value.Epoch > freeze.value.Epoch && !record.frozen()
+		record.value.Epoch > freeze.epoch() && !record.frozen()
 	ch.expect(ok, FreezeLifted, freeze.Key, "it goes, and the ledger's epoch is not raised above it", freeze, c.at.record, record)
 }
 

@@ -56,6 +56,14 @@ type value struct {
 	Until  time.Time       `json:"until"`
 	Frozen json.RawMessage `json:"frozen"`
 
+	// A restore's freeze: what who noticed it knew of, and what was found.
+	Known struct {
+		Epoch uint16 `json:"epoch"`
+	} `json:"known"`
+	Found struct {
+		Epoch uint16 `json:"epoch"`
+	} `json:"found"`
+
 	GraceMS int64 `json:"graceMs"`
 
 	Source      place     `json:"source"`
@@ -99,6 +107,11 @@ func (r *Record) token() uint64 {
 		return r.value.Token
 	}
 	return newToken(r.value.Epoch, r.KV.Create)
+}
+
+// epoch is the greatest that the record tells of.
+func (r *Record) epoch() uint16 {
+	return max(r.value.Epoch, r.value.Known.Epoch, r.value.Found.Epoch)
 }
 
 // letter is the mode's that an attachment names.

@@ -35,6 +35,8 @@ const (
 	// WrittenWhileRestored: a hold, a removal or an eviction in a restored etcd
 	// before the epoch was raised.
 	WrittenWhileRestored Invariant = "written-while-restored"
+	// UnaskedHold: a hold that no call can have put.
+	UnaskedHold Invariant = "unasked-hold"
 	// UnexplainedEnd: a hold ends without a detachment, or nobody has ended it.
 	UnexplainedEnd Invariant = "unexplained-end"
 	// WrongRemoval: a removal of what a node stands behind, or on evidence that is not so.
@@ -56,7 +58,7 @@ const (
 // Invariants are all of them.
 var Invariants = []Invariant{
 	TwoExclusive, ThirdHold, MixedModes, GraceBroken, HoldRewritten, TokenNotGrown, FrozenWrite, FreezeLifted,
-	WrittenWhileRestored, UnexplainedEnd, WrongRemoval, EarlyEnd, AttachmentLapse, LeaseShape, OrphanKeys, LostRecord, UnknownKey,
+	WrittenWhileRestored, UnaskedHold, UnexplainedEnd, WrongRemoval, EarlyEnd, AttachmentLapse, LeaseShape, OrphanKeys, LostRecord, UnknownKey,
 }
 
 // Violation is an invariant broken.

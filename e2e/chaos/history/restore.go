@@ -19,7 +19,9 @@ func (o *Observer) Ready(ctx context.Context) error {
 // was called. It tries again for as long as etcd does not answer.
 func (o *Observer) CatchUp(ctx context.Context) error {
 	for {
-		resp, err := o.client.Get(ctx, o.cfg.BeaconKey, clientv3.WithCountOnly())
+		own, cancel := context.WithTimeout(ctx, requestTimeout)
+		resp, err := o.client.Get(own, o.cfg.BeaconKey, clientv3.WithCountOnly())
+		cancel()
 		if err == nil {
 			return o.until(ctx, func() bool { return o.life != nil && o.life.mirror.revision >= resp.Header.Revision })
 		}

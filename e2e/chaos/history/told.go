@@ -18,8 +18,9 @@ const (
 	CallEvict CallKind = "evict"
 	// CallClear may delete detachments of a cluster.
 	CallClear CallKind = "clear"
-	// CallMigrate opens a window. It explains nothing but a window that ended
-	// early because nobody was told of it.
+	// CallAttach and CallMigrate may put a hold of a place, the target's in a
+	// migration. They explain holds where Checks.AttachesTold says so.
+	CallAttach  CallKind = "attach"
 	CallMigrate CallKind = "migrate"
 )
 
@@ -28,11 +29,13 @@ const (
 type Call struct {
 	Kind                  CallKind
 	Volume, Cluster, Node string
+	// Token is the only hold's that the call may end; 0: any.
+	Token uint64
 }
 
 func (c Call) covers(o Call) bool {
 	return c.Kind == o.Kind && (c.Volume == "" || c.Volume == o.Volume) && c.Cluster == o.Cluster &&
-		(c.Node == "" || c.Node == o.Node)
+		(c.Node == "" || c.Node == o.Node) && (c.Token == 0 || c.Token == o.Token)
 }
 
 // Told is what the run says of its own doing. It is safe for concurrent use.
@@ -44,6 +47,13 @@ type Told struct {
 	calls   map[string][]*Begun // by volume, "" for those of all volumes
 	nodes   map[place][]presence
 	revoked map[int64]bool
+	stood   map[stand]*Begun // the latest attach that succeeded
+}
+
+// stand is what an attach that succeeds stands by.
+type stand struct {
+	volume string
+	place  place
 }
 
 type presence struct {
@@ -52,15 +62,16 @@ type presence struct {
 
 // NewTold returns a Told whose times are now's.
 func NewTold(now func() time.Duration) *Told {
-	return &Told{now: now, calls: map[string][]*Begun{}, nodes: map[place][]presence{}, revoked: map[int64]bool{}}
+	return &Told{now: now, calls: map[string][]*Begun{}, nodes: map[place][]presence{}, revoked: map[int64]bool{}, stood: map[stand]*Begun{}}
 }
 
-// Begun is a call under way.
+// Begun is a call under way, or one that has returned.
 type Begun struct {
-	told *Told
-	call Call
-	from time.Duration
-	to   time.Duration // when its outcome was known; 0 while it is not
+	told     *Told
+	call     Call
+	from     time.Duration
+	returned time.Duration // 0 until it has
+	known    bool          // what it was to do it has done, or never will
 }
 
 // Begin says that a call is about to be made.
@@ -72,15 +83,32 @@ func (t *Told) Begin(c Call) *Begun {
 	return b
 }
 
-// Done says that the call has returned. known: what it did it has done, also if
-// that is nothing. Not known (a lost answer, a killed process): it may still do
-// it at any time.
+// Done says that the call has returned, or its process was killed. known: what
+// it did it has done, also if that is nothing. Not known: it may still do it, at
+// any time, but to nothing that it could not know of yet.
 func (b *Begun) Done(known bool) {
 	b.told.mu.Lock()
 	defer b.told.mu.Unlock()
-	if known {
-		b.to = b.told.now()
+	b.known, b.returned = known, b.told.now()
+}
+
+// Succeeded says that the call has done what it was to do.
+func (b *Begun) Succeeded() {
+	b.Done(true)
+	b.told.mu.Lock()
+	defer b.told.mu.Unlock()
+	at := stand{b.call.Volume, place{b.call.Cluster, b.call.Node}}
+	if last := b.told.stood[at]; b.call.Kind == CallAttach && (last == nil || last.from < b.from) {
+		b.told.stood[at] = b
 	}
+}
+
+// stoodBy finds an attach that began after a time, and had succeeded before another.
+func (t *Told) stoodBy(volume string, p place, after, before time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.stood[stand{volume, p}]
+	return b != nil && b.from > after && b.returned < before
 }
 
 // Present says that the node is there, after whatever made it so: in the node
@@ -129,28 +157,31 @@ func (t *Told) wasPresent(p place, from, to time.Duration) bool {
 	})
 }
 
-// explains finds a call that may have done, within the bounds, what c would do.
-func (t *Told) explains(c Call, when Bounds) bool {
-	return t.find(c, when.Lower, func(b *Begun) bool { return b.from <= when.Upper })
+// explains finds a call that may have done, within the bounds, what c would do
+// to something that was there since a time.
+func (t *Told) explains(c Call, when Bounds, since time.Duration) bool {
+	return t.find(c, when, func(b *Begun) bool { return b.returned == 0 || b.returned >= since })
 }
 
 // untold finds a call which may have done what c would do, and whose caller
 // does not know that it did.
 func (t *Told) untold(c Call, when Bounds) bool {
-	return t.find(c, when.Lower, func(b *Begun) bool { return b.from <= when.Upper && b.to == 0 })
+	return t.find(c, when, func(b *Begun) bool { return !b.known })
 }
 
-// find also forgets the calls that had ended before: no later revision is theirs.
-func (t *Told) find(c Call, lower time.Duration, fits func(*Begun) bool) bool {
+// find also forgets the calls that were over before: no later revision is theirs.
+func (t *Told) find(c Call, when Bounds, fits func(*Begun) bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	found := false
 	for _, volume := range []string{c.Volume, ""} {
-		t.calls[volume] = slices.DeleteFunc(t.calls[volume], func(b *Begun) bool { return b.to != 0 && b.to < lower })
+		t.calls[volume] = slices.DeleteFunc(t.calls[volume], func(b *Begun) bool { return b.known && b.returned < when.Lower })
 		if len(t.calls[volume]) == 0 {
 			delete(t.calls, volume)
 		}
-		found = found || slices.ContainsFunc(t.calls[volume], func(b *Begun) bool { return b.call.covers(c) && fits(b) })
+		found = found || slices.ContainsFunc(t.calls[volume], func(b *Begun) bool {
+			return b.call.covers(c) && b.from <= when.Upper && fits(b)
+		})
 	}
 	return found
 }

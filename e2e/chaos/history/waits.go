@@ -43,7 +43,7 @@ func (ch *change) waited(i Invariant, r *Record, wait time.Duration, unreported 
 			c.report.Skipped++
 			return
 		}
-		lower := c.bounds(r.KV.Mod, ch.when.Upper).Lower
+		lower := c.lower(r)
 		if most := ch.when.Upper - lower; most < wait {
 			why = fmt.Sprintf("at most %v after it was put at revision %d, not before %v, and it should last for %v", most, r.KV.Mod, lower, wait)
 		}
@@ -71,7 +71,7 @@ func (ch *change) graceOver(d *Record) {
 		}
 	}
 	wait := time.Duration(d.value.GraceMS) * time.Millisecond
-	if ch.checker.told.explains(Call{Kind: CallClear, Volume: d.Volume, Cluster: d.Cluster, Node: d.Node}, ch.when) {
+	if ch.checker.told.explains(Call{Kind: CallClear, Volume: d.Volume, Cluster: d.Cluster, Node: d.Node}, ch.when, ch.checker.lower(d)) {
 		return
 	}
 	ch.waited(EarlyEnd, d, wait, func() bool {

@@ -12,6 +12,9 @@ import (
 // pageSize is how many keys one page of a list has.
 const pageSize = 2000
 
+// requestTimeout bounds one read: of a member that hangs, before another is asked.
+const requestTimeout = 3 * time.Second
+
 // first is where a range of all keys begins.
 const first = "\x00"
 
@@ -100,7 +103,7 @@ func (o *Observer) list(ctx context.Context, revision int64) (int64, []KV, error
 	var out []KV
 	from := first
 	for {
-		own, cancel := context.WithTimeout(ctx, 5*time.Second)
+		own, cancel := context.WithTimeout(ctx, requestTimeout)
 		resp, err := o.client.Get(own, from, clientv3.WithFromKey(), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
 		cancel()
 		if err != nil {
