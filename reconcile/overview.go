@@ -19,7 +19,9 @@ type Overview struct {
 	// Pause and Frozen say more about two of them.
 	Pause  *state.Pause  `json:"pause,omitempty"`
 	Frozen *state.Freeze `json:"frozen,omitempty"`
-	Brake  Verdict       `json:"brake"`
+	// Freezes are those of whoever noticed a restored etcd.
+	Freezes []state.RestoreFreeze `json:"freezes,omitempty"`
+	Brake   Verdict               `json:"brake"`
 	// Nodes are those with orphans or a departure, by name.
 	Nodes []NodePlan `json:"nodes,omitempty"`
 }
@@ -75,7 +77,7 @@ func (r *Reconciler) overview(ctx context.Context) (*Overview, error) {
 		}
 		nodes = append(nodes, n)
 	}
-	out := &Overview{Cluster: cluster, Obstacles: shutGates(c, g), Pause: c.Pause, Frozen: c.Ledger.Frozen}
+	out := &Overview{Cluster: cluster, Obstacles: shutGates(c, g), Pause: c.Pause, Frozen: c.Frozen(), Freezes: c.Freezes}
 	out.Brake = b.verdict(now, r.census(c, replaced))
 	g.Braked = out.Brake.Engaged
 	for _, n := range nodes {

@@ -30,7 +30,8 @@ const (
 	ClusterMismatch Obstacle = "cluster-mismatch"
 	// Paused: removal in the cluster is paused.
 	Paused Obstacle = "paused"
-	// Frozen: the ledger is frozen.
+	// Frozen: the ledger is frozen, by an operator or because somebody noticed a
+	// restored etcd.
 	Frozen Obstacle = "frozen"
 	// NotLeader: another replica leads, or none does.
 	NotLeader Obstacle = "not-leader"
@@ -208,7 +209,7 @@ func shutGates(c watch.ClusterView, g Gates) []Obstacle {
 	add(c.Sources.Etcd.Loaded && !c.Sources.Etcd.Fresh, StaleEtcd)
 	add(c.Sources.Etcd.Loaded && (c.Identity.UID != g.UID || c.Identity.Broken != nil), ClusterMismatch)
 	add(c.Pause != nil, Paused)
-	add(c.Ledger.Frozen != nil, Frozen)
+	add(c.Frozen() != nil, Frozen)
 	add(!g.Leading, NotLeader)
 	add(c.Sources.Etcd.Loaded && (c.Ledger.UUID == "" || c.Ledger.Broken != nil), Undecodable)
 	return shut

@@ -58,6 +58,7 @@ func (l *Ledger) Cluster(ctx context.Context, id Identity) (*Cluster, error) {
 	}
 	c := &Cluster{ledger: l, name: id.Name, uid: id.UID, sessions: &sessionPool{ledger: l}}
 	l.metrics.opened(id.Name)
+	l.acts(id.Name)
 	return c, c.accept(rec)
 }
 

@@ -72,6 +72,22 @@ type ledgerValue struct {
 	Epoch   uint16    `json:"epoch"`
 	Created time.Time `json:"created"`
 	Frozen  *Freeze   `json:"frozen"`
+	// Formerly only grows, so a rewrite may omit it where it is empty.
+	Formerly []string `json:"formerly,omitempty"`
+}
+
+type freezeValue struct {
+	By    string    `json:"by"`
+	Why   string    `json:"why"`
+	Since time.Time `json:"since"`
+	Known Known     `json:"known"`
+	Found Known     `json:"found"`
+}
+
+type witnessValue struct {
+	Nonces []Nonce   `json:"nonces"`
+	By     string    `json:"by"`
+	Since  time.Time `json:"since"`
 }
 
 type clusterValue struct {
@@ -202,7 +218,7 @@ func toLedger(kv *mvccpb.KeyValue) LedgerRecord {
 	err := decodeValue(kv, &v)
 	return LedgerRecord{
 		UUID: v.UUID, Format: v.Format, Driver: v.Driver, Epoch: v.Epoch, Created: v.Created, Frozen: v.Frozen,
-		ModRevision: kv.ModRevision, Broken: err, raw: kv.Value,
+		Formerly: v.Formerly, ModRevision: kv.ModRevision, Broken: err, raw: kv.Value,
 	}
 }
 
@@ -215,15 +231,34 @@ func toCluster(k key, kv *mvccpb.KeyValue) ClusterRecord {
 	}
 }
 
+func toFreeze(k key, kv *mvccpb.KeyValue) RestoreFreeze {
+	var v freezeValue
+	err := decodeValue(kv, &v)
+	return RestoreFreeze{
+		Cluster: clusterOf(k), By: v.By, Why: v.Why, Since: v.Since, Known: v.Known, Found: v.Found,
+		ModRevision: kv.ModRevision, Broken: err,
+	}
+}
+
+func toWitness(k key, kv *mvccpb.KeyValue) Witness {
+	var v witnessValue
+	err := decodeValue(kv, &v)
+	return Witness{Cluster: k.cluster, Nonces: v.Nonces, By: v.By, Since: v.Since, ModRevision: kv.ModRevision, Broken: err}
+}
+
+// clusterOf is empty where the record is of no cluster.
+func clusterOf(k key) string {
+	if k.cluster == ledgerCluster {
+		return ""
+	}
+	return k.cluster
+}
+
 func toEntry(k key, kv *mvccpb.KeyValue) Entry {
 	var v entryValue
 	err := decodeValue(kv, &v)
-	cluster := k.cluster
-	if cluster == ledgerCluster {
-		cluster = ""
-	}
 	return Entry{
-		ID: k.id, Cluster: cluster, At: v.At, Action: v.Action, Volume: v.Volume, Node: v.Node, Mode: v.Mode,
+		ID: k.id, Cluster: clusterOf(k), At: v.At, Action: v.Action, Volume: v.Volume, Node: v.Node, Mode: v.Mode,
 		Token: v.Token, Reason: v.Reason, By: v.By, Why: v.Why, Evidence: v.Evidence,
 		Lease: LeaseID(kv.Lease), ModRevision: kv.ModRevision, Broken: err,
 	}

@@ -32,6 +32,11 @@ func notAfter(k string, r int64) clientv3.Cmp {
 	return clientv3.Compare(clientv3.ModRevision(k), "<", r+1)
 }
 
+// noneAfter: no key in [begin, end) was put after revision r.
+func noneAfter(begin, end string, r int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.ModRevision(begin), "<", r+1).WithRange(end)
+}
+
 // createdBy: the key is there, and was created at revision r or before.
 func createdBy(k string, r int64) []clientv3.Cmp {
 	return []clientv3.Cmp{exists(k), clientv3.Compare(clientv3.CreateRevision(k), "<", r+1)}

@@ -22,6 +22,8 @@ type Leadership struct {
 	key      string
 	revision int64
 	lost     atomic.Bool
+	// witnessed is the revision of the witness that it put last; 0 before the first.
+	witnessed atomic.Int64
 }
 
 // Campaign waits until this process leads the cluster's controllers, or ctx

@@ -24,6 +24,9 @@ var (
 	ErrLapsed = errors.New("lapsed")
 	// ErrFrozen: an operator, or a restore that was noticed, has frozen the ledger.
 	ErrFrozen = errors.New("ledger is frozen")
+	// ErrRestoreNoticed: somebody noticed a restored or replaced etcd and froze the
+	// ledger, until an operator accepts what is there. An ErrFrozen.
+	ErrRestoreNoticed = fmt.Errorf("%w after a restore", ErrFrozen)
 	// ErrPaused: an operator has paused removal in this cluster.
 	ErrPaused = errors.New("removal is paused")
 	// ErrNotLeader: the election key that the request compared is not the leader's.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,19 +18,22 @@ func (l *Ledger) Freeze(ctx context.Context, by, why string) error {
 		return err
 	}
 	f := &Freeze{By: by, Why: why, Since: now()}
-	return l.change(ctx, "freeze", entryValue{Action: ActionFrozen, By: by, Why: why}, func(rec *LedgerRecord) error {
-		if rec.Frozen != nil {
-			return fmt.Errorf("%w: %w", ErrConflict, rec.frozen())
+	return l.change(ctx, "freeze", entryValue{Action: ActionFrozen, By: by, Why: why}, func(s *stops) error {
+		if s.Frozen != nil {
+			return fmt.Errorf("%w: %w", ErrConflict, s.frozen())
 		}
-		rec.Frozen = f
+		s.Frozen = f
 		return nil
 	})
 }
 
-// Unfreeze lets attaches, migrations, removals and evictions go on. restored
-// is an operator's word that a restored etcd is to be used as it is: it raises
-// the epoch, so that every later token is greater than any before. ErrNotFound
+// Unfreeze lets attaches, migrations, removals and evictions go on. ErrNotFound
 // if the ledger is not frozen.
+//
+// restored is an operator's word that a restored etcd is to be used as it is. It
+// raises the epoch above every one that was known to those who noticed, so that
+// every later token is greater than any before. Without it the freezes of those
+// who noticed stay: ErrRestoreNoticed.
 func (l *Ledger) Unfreeze(ctx context.Context, by string, restored bool) error {
 	if err := validateText("by", by); err != nil {
 		return err
@@ -38,43 +42,94 @@ func (l *Ledger) Unfreeze(ctx context.Context, by string, restored bool) error {
 	if restored {
 		entry.Reason = "restored"
 	}
-	return l.change(ctx, "unfreeze", entry, func(rec *LedgerRecord) error {
-		if rec.Frozen == nil {
+	return l.change(ctx, "unfreeze", entry, func(s *stops) error {
+		switch {
+		case s.Frozen == nil && len(s.freezes) == 0 && restored:
+			return fmt.Errorf("%w: the ledger is not frozen; a restore that nobody has noticed is accepted by a freeze and this command after it", ErrNotFound)
+		case s.Frozen == nil && len(s.freezes) == 0:
 			return fmt.Errorf("%w: the ledger is not frozen", ErrNotFound)
+		case !restored && len(s.freezes) > 0:
+			return fmt.Errorf("%w; expected an unfreeze that accepts the restored etcd, 'holdfast unfreeze --restored'", frozenBy(s.freezes))
 		}
-		if restored && rec.Epoch == math.MaxUint16 {
-			return fmt.Errorf("%w: the epoch is %d, the last there is", ErrConflict, rec.Epoch)
-		}
-		rec.Frozen = nil
+		s.Frozen = nil
 		if restored {
-			rec.Epoch++
+			return s.acceptRestored()
 		}
 		return nil
 	})
 }
 
+// stops is the ledger's record, and what else freezes the ledger, as they were
+// at one revision.
+type stops struct {
+	LedgerRecord
+	freezes  []RestoreFreeze
+	revision int64
+}
+
+// formerUUIDs bounds the former ledgers that a record names: a cluster that knows
+// of an earlier one has to be accepted by another unfreeze.
+const formerUUIDs = 16
+
+// acceptRestored makes the record the successor of all that those who noticed knew.
+func (s *stops) acceptRestored() error {
+	epoch := s.Epoch
+	for _, f := range s.freezes {
+		if f.Broken != nil {
+			return f.Broken
+		}
+		epoch = max(epoch, f.Known.Epoch)
+		if u := f.Known.LedgerUUID; u != s.UUID && !slices.Contains(s.Formerly, u) {
+			s.Formerly = append(s.Formerly, u)
+		}
+	}
+	if epoch == math.MaxUint16 {
+		return fmt.Errorf("%w: the epoch is %d, the last there is", ErrConflict, epoch)
+	}
+	s.Epoch = epoch + 1
+	s.Formerly = s.Formerly[max(0, len(s.Formerly)-formerUUIDs):]
+	return nil
+}
+
+// stops reads what an operator's freeze or unfreeze is about to change.
+func (l *Ledger) stops(ctx context.Context) (stops, error) {
+	rec, err := l.Record(ctx)
+	if err != nil {
+		return stops{}, err
+	}
+	resp, err := l.read(ctx, l.readFreezes())
+	if err != nil {
+		return stops{}, err
+	}
+	return stops{rec, toFreezes(l.keys, resp.Responses[0].GetResponseRange().Kvs), resp.Header.Revision}, nil
+}
+
 // change rewrites the ledger's record, comparing that it is the one read, and
-// leaves a journal entry. It reads and tries again where another was faster.
-func (l *Ledger) change(ctx context.Context, verb string, entry entryValue, edit func(*LedgerRecord) error) error {
+// leaves a journal entry. It reads and tries again where another was faster. A
+// raised epoch takes the freezes of a restore away, those that were read.
+func (l *Ledger) change(ctx context.Context, verb string, entry entryValue, edit func(*stops) error) error {
 	_, err := measured(l, verb, func() (struct{}, error) {
 		id := newID()
 		entry.At = now()
 		for {
-			rec, err := l.Record(ctx)
+			s, err := l.stops(ctx)
 			if err != nil {
 				return struct{}{}, err
 			}
-			before := rec.ModRevision
-			if err := edit(&rec); err != nil {
+			before := s.LedgerRecord
+			if err := edit(&s); err != nil {
 				return struct{}{}, err
 			}
-			value, err := rewrite(rec.raw, ledgerValue{
-				UUID: rec.UUID, Format: rec.Format, Driver: rec.Driver, Epoch: rec.Epoch, Created: rec.Created, Frozen: rec.Frozen,
+			value, err := rewrite(s.raw, ledgerValue{
+				UUID: s.UUID, Format: s.Format, Driver: s.Driver, Epoch: s.Epoch, Created: s.Created, Frozen: s.Frozen, Formerly: s.Formerly,
 			})
 			if err != nil {
 				return struct{}{}, err
 			}
-			op := l.rewriting(l.keys.ledger(), before, value, "", id, entry)
+			op := l.rewriting(l.keys.ledger(), before.ModRevision, value, "", id, entry)
+			if s.Epoch > before.Epoch && len(s.freezes) > 0 {
+				l.lifting(op, s.revision)
+			}
 			if _, err := l.do(ctx, guard{}, l.keys.ledger(), op); !errors.Is(err, errMoved) || errors.Is(err, ErrUnknownOutcome) {
 				if err == nil {
 					_, err = l.Record(ctx)
@@ -84,6 +139,16 @@ func (l *Ledger) change(ctx context.Context, verb string, entry entryValue, edit
 		}
 	})
 	return err
+}
+
+// lifting also deletes all freezes of a restore, if none was put after revision.
+func (l *Ledger) lifting(op *simple, revision int64) {
+	begin, end := l.keys.under(kindFreeze)
+	op.ifs = append(op.ifs, noneAfter(begin, end, revision))
+	puts := op.thens
+	op.thens = func(a attempt) []clientv3.Op {
+		return append(puts(a), clientv3.OpDelete(begin, clientv3.WithRange(end)))
+	}
 }
 
 // rewriting puts a record's new value if it is still the one of revision, with

@@ -16,10 +16,13 @@ type guard struct {
 	// cluster, whose record must be the one that this process read and checked
 	// against its own identity. nil for an operator's request.
 	cluster *Cluster
-	// ledger: the ledger's record must be the one that was read, and not frozen.
+	// ledger: the ledger's record must be the one that was read, and neither it nor
+	// whoever noticed a restore may have frozen the ledger.
 	ledger bool
 	// leader: it must still be the cluster's leader.
 	leader *Leadership
+	// witness: the leader's witness must not be older than the one it put last.
+	witness bool
 	// unpaused: removal in the cluster must not be paused.
 	unpaused bool
 }
@@ -57,10 +60,13 @@ func (g guard) compares(l *Ledger) ([]clientv3.Cmp, uint16) {
 		ifs = append(ifs, g.cluster.compare())
 	}
 	if g.ledger && !failpoint.Planted(failpoint.IgnoreFreeze) {
-		ifs = append(ifs, unchanged(l.keys.ledger(), rec.ModRevision))
+		ifs = append(ifs, unchanged(l.keys.ledger(), rec.ModRevision), emptyRange(l.keys.under(kindFreeze)))
 	}
 	if g.leader != nil && !failpoint.Planted(failpoint.DropLeaderCompare) {
 		ifs = append(ifs, g.leader.compares()...)
+	}
+	if g.witness {
+		ifs = append(ifs, g.leader.witnessCompare())
 	}
 	if g.unpaused {
 		ifs = append(ifs, absent(l.keys.pause(g.cluster.name)))
@@ -71,11 +77,17 @@ func (g guard) compares(l *Ledger) ([]clientv3.Cmp, uint16) {
 // reads is what a failed guard is told by; learn takes the answers.
 func (g guard) reads(l *Ledger) []clientv3.Op {
 	ops := []clientv3.Op{clientv3.OpGet(l.keys.ledger())}
+	if g.ledger {
+		ops = append(ops, l.readFreezes())
+	}
 	if g.cluster != nil {
 		ops = append(ops, clientv3.OpGet(l.keys.cluster(g.cluster.name)))
 	}
 	if g.leader != nil {
 		ops = append(ops, g.leader.read())
+	}
+	if g.witness {
+		ops = append(ops, clientv3.OpGet(l.keys.witness(g.cluster.name), clientv3.WithKeysOnly()))
 	}
 	if g.unpaused {
 		ops = append(ops, clientv3.OpGet(l.keys.pause(g.cluster.name)))
@@ -98,6 +110,10 @@ func (g guard) learn(l *Ledger, resp *clientv3.TxnResponse) error {
 		if err := l.record.Load().frozen(); err != nil {
 			return err
 		}
+		answers = answers[1:]
+		if err := frozenBy(toFreezes(l.keys, answers[0].GetResponseRange().Kvs)); err != nil {
+			return err
+		}
 	}
 	answers = answers[1:]
 	if g.cluster != nil {
@@ -109,6 +125,12 @@ func (g guard) learn(l *Ledger, resp *clientv3.TxnResponse) error {
 	}
 	if g.leader != nil {
 		if err := g.leader.learn(answers[0].GetResponseRange().Kvs); err != nil {
+			return err
+		}
+		answers = answers[1:]
+	}
+	if g.witness {
+		if err := g.leader.learnWitness(answers[0].GetResponseRange().Kvs); err != nil {
 			return err
 		}
 		answers = answers[1:]

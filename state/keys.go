@@ -9,8 +9,8 @@ import (
 // and a migration.
 const version = "v1/"
 
-// ledgerCluster stands where a journal key names a cluster and the entry is
-// about the ledger itself. No RFC 1123 label looks like it.
+// ledgerCluster stands where a key names a cluster and the record is about the
+// ledger itself, or of a process of no cluster. No RFC 1123 label looks like it.
 const ledgerCluster = "_"
 
 // kind is the first segment of a key.
@@ -28,6 +28,8 @@ const (
 	kindQuarantine kind = "quarantines"
 	kindElection   kind = "elections"
 	kindJournal    kind = "journal"
+	kindFreeze     kind = "freezes"
+	kindWitness    kind = "witnesses"
 )
 
 const (
@@ -72,6 +74,8 @@ func rangeEnd(prefix string) string { return prefix[:len(prefix)-1] + "0" }
 func (k keys) ledger() string                { return k.join(kindLedger) }
 func (k keys) cluster(c string) string       { return k.join(kindCluster, c) }
 func (k keys) pause(c string) string         { return k.join(kindPause, c) }
+func (k keys) freeze(c string) string        { return k.join(kindFreeze, c) }
+func (k keys) witness(c string) string       { return k.join(kindWitness, c) }
 func (k keys) migration(v string) string     { return k.join(kindMigration, v) }
 func (k keys) departure(c, n string) string  { return k.join(kindDeparture, c, n) }
 func (k keys) quarantine(c, n string) string { return k.join(kindQuarantine, c, n) }
@@ -122,7 +126,7 @@ func shape(kd kind, parts []string) (key, bool) {
 	want := 0
 	switch kd {
 	case kindLedger:
-	case kindCluster, kindPause:
+	case kindCluster, kindPause, kindFreeze, kindWitness:
 		want = 1
 	case kindMigration:
 		want = 1
@@ -139,7 +143,7 @@ func shape(kd kind, parts []string) (key, bool) {
 		return key{}, false
 	}
 	switch kd {
-	case kindCluster, kindPause:
+	case kindCluster, kindPause, kindFreeze, kindWitness:
 		out.cluster = parts[0]
 	case kindMigration:
 		out.volume = parts[0]

@@ -25,8 +25,13 @@ func TestGolden_KeysAndRecords(t *testing.T) {
 	record(k.ledger(), ledgerValue{UUID: "u", Format: 1, Driver: "csi.example.com", Epoch: 2, Created: at,
 		Frozen: &Freeze{By: "op", Why: "restored", Since: at}})
 	record(k.ledger(), ledgerValue{UUID: "u", Format: 1, Created: at})
+	record(k.ledger(), ledgerValue{UUID: "u", Format: 1, Epoch: 3, Created: at, Formerly: []string{"u1", "u2"}})
 	record(k.cluster("prod-a"), clusterValue{UID: "uid", Since: at, By: "host"})
 	record(k.pause("prod-a"), pauseValue{By: "op", Why: "why", Since: at, Until: at.Add(time.Hour)})
+	record(k.freeze("prod-a"), freezeValue{By: "host", Why: "why", Since: at, Known: Known{LedgerUUID: "u", Epoch: 2, EtcdID: "cdf8", Revision: 9},
+		Found: Known{LedgerUUID: "u2", Epoch: 1, EtcdID: "cdf9", Revision: 8}})
+	record(k.freeze(ledgerCluster), freezeValue{By: "op", Why: "why", Since: at})
+	record(k.witness("prod-a"), witnessValue{Nonces: []Nonce{{Store: "s1", Nonce: "n1", Since: at}}, By: "host", Since: at})
 	record(k.hold("pvc-1", Exclusive, "prod-a", "node-1"), holdValue{NodeUID: "nu", Epoch: 2, Since: at, By: "host"})
 	record(k.hold("../a b/ü%2F", Shared, "prod-a", "node-1.example.com"), holdValue{Since: at})
 	record(k.attachment("prod-a", "node-1", "pvc-1"), attachmentValue{Mode: Exclusive, NodeUID: "nu", Epoch: 2, Since: at, Token: 7})
@@ -63,6 +68,8 @@ func TestKeys_ParseWhatTheyBuild(t *testing.T) {
 		k.ledger():                             {kind: kindLedger},
 		k.cluster("a"):                         {kind: kindCluster, cluster: "a"},
 		k.pause("a"):                           {kind: kindPause, cluster: "a"},
+		k.freeze("a"):                          {kind: kindFreeze, cluster: "a"},
+		k.witness("a"):                         {kind: kindWitness, cluster: "a"},
 		k.hold("v/1", Shared, "a", "n"):        {kind: kindHold, volume: "v/1", mode: Shared, cluster: "a", node: "n"},
 		k.attachment("a", "n", "v%"):           {kind: kindAttachment, volume: "v%", cluster: "a", node: "n"},
 		k.detachment("v", Exclusive, "a", "n"): {kind: kindDetachment, volume: "v", mode: Exclusive, cluster: "a", node: "n"},

@@ -81,7 +81,7 @@ func TestLate_UnfreezeLeavesALaterFreeze(t *testing.T) {
 	edits := 0
 	told := make(chan error, 1)
 	go func() {
-		told <- through.change(t.Context(), "unfreeze", entryValue{Action: ActionUnfrozen, By: "x"}, func(rec *LedgerRecord) error {
+		told <- through.change(t.Context(), "unfreeze", entryValue{Action: ActionUnfrozen, By: "x"}, func(rec *stops) error {
 			if edits++; edits == 1 {
 				if _, err := through.retain(t.Context()); err != nil { // a lease to put the entry under
 					return err

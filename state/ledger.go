@@ -30,11 +30,17 @@ type Ledger struct {
 	asks    asking
 
 	etcdID   atomic.Uint64
-	seen     atomic.Int64 // the last revision seen: R of section 4
+	seen     atomic.Int64  // the last revision seen: R of section 4
+	epoch    atomic.Uint32 // the greatest that was ever read
 	halting  atomic.Pointer[error]
+	told     chan struct{} // closed once who halted has done what it does about it
 	record   atomic.Pointer[LedgerRecord]
 	floor    time.Duration
 	warnings []string
+
+	actingMu sync.Mutex
+	acting   []string // the clusters that this process acts as
+
 	// background are goroutines that end with the client at the latest.
 	background sync.WaitGroup
 }
@@ -53,7 +59,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{cfg: cfg, keys: newKeys(cfg.Prefix), client: client, log: cfg.Logger}
+	l := &Ledger{cfg: cfg, keys: newKeys(cfg.Prefix), client: client, log: cfg.Logger, told: make(chan struct{})}
 	l.metrics = newMetrics(cfg.Registerer)
 	l.writer = newWriter(l)
 	l.waits = newWaitPool(l)
@@ -120,6 +126,7 @@ func (l *Ledger) putOnce(ctx context.Context, key, value string) error {
 
 // Record reads the ledger's own record. ErrNotFound if there is none.
 func (l *Ledger) Record(ctx context.Context) (LedgerRecord, error) {
+	before := l.record.Load()
 	resp, err := l.read(ctx, clientv3.OpGet(l.keys.ledger()))
 	if err != nil {
 		return LedgerRecord{}, err
@@ -129,6 +136,10 @@ func (l *Ledger) Record(ctx context.Context) (LedgerRecord, error) {
 		return LedgerRecord{}, fmt.Errorf("%w: the ledger's record %q", ErrNotFound, l.keys.ledger())
 	}
 	rec := toLedger(kvs[0])
+	if before != nil && rec.ModRevision < before.ModRevision {
+		// The one sign of a restore with a bumped revision that every process can see.
+		return LedgerRecord{}, l.halt(fmt.Errorf("%w: the ledger's record is of revision %d, and was of %d", ErrRestored, rec.ModRevision, before.ModRevision))
+	}
 	if err := l.accept(rec); err != nil {
 		return LedgerRecord{}, err
 	}
@@ -147,12 +158,20 @@ func (l *Ledger) accept(rec LedgerRecord) error {
 		return l.halt(fmt.Errorf("%w: the ledger's UUID is %s and was %s", ErrRestored, rec.UUID, old.UUID))
 	}
 	l.record.Store(&rec)
-	return nil
+	for {
+		epoch := l.epoch.Load()
+		if uint32(rec.Epoch) <= epoch || l.epoch.CompareAndSwap(epoch, uint32(rec.Epoch)) {
+			return nil
+		}
+	}
 }
 
 // Close ends the connection and what is still under way, and returns once all
 // of the ledger's goroutines have.
 func (l *Ledger) Close() error {
+	if l.halted() != nil {
+		<-l.told
+	}
 	l.writer.close()
 	l.metrics.close()
 	err := l.client.Close()

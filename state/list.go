@@ -122,6 +122,11 @@ func (l *Ledger) Clusters(ctx context.Context) iter.Seq2[ClusterRecord, error] {
 	return list(ctx, l, toCluster, kindCluster)
 }
 
+// Freezes lists what those who noticed a restored or replaced etcd have put.
+func (l *Ledger) Freezes(ctx context.Context) iter.Seq2[RestoreFreeze, error] {
+	return list(ctx, l, toFreeze, kindFreeze)
+}
+
 // Journal lists the entries since a time, oldest first within each cluster: of
 // one cluster, or of all and of the ledger itself if it is empty.
 func (l *Ledger) Journal(ctx context.Context, cluster string, since time.Time) iter.Seq2[Entry, error] {

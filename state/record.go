@@ -152,9 +152,12 @@ type LedgerRecord struct {
 	Epoch   uint16    `json:"epoch"`
 	Created time.Time `json:"created"`
 	// Frozen is nil unless the ledger is frozen.
-	Frozen      *Freeze `json:"frozen,omitempty"`
-	ModRevision int64   `json:"modRevision"`
-	Broken      error   `json:"-"`
+	Frozen *Freeze `json:"frozen,omitempty"`
+	// Formerly are the UUIDs of ledgers that an operator has accepted this one in
+	// the place of, after an etcd was restored or replaced; the last few.
+	Formerly    []string `json:"formerly,omitempty"`
+	ModRevision int64    `json:"modRevision"`
+	Broken      error    `json:"-"`
 
 	raw []byte
 }

@@ -70,7 +70,7 @@ func (ld *Leadership) Remove(ctx context.Context, orphans []Orphan) ([]EndResult
 		if err != nil {
 			return nil, err
 		}
-		g := guard{cluster: ld.c, ledger: true, leader: ld, unpaused: true}
+		g := guard{cluster: ld.c, ledger: true, leader: ld, witness: true, unpaused: true}
 		for {
 			if err := g.ready(ctx, l); err != nil {
 				return nil, err
@@ -83,7 +83,7 @@ func (ld *Leadership) Remove(ctx context.Context, orphans []Orphan) ([]EndResult
 				f, err := l.classify(err)
 				return nil, outcome(f == ambiguous, err)
 			}
-			if err := l.observe(resp.Header, sent); err != nil {
+			if err := l.observe(resp.Header, sent+written(resp.Responses)); err != nil {
 				return nil, outcome(true, err)
 			}
 			if resp.Succeeded {

@@ -49,6 +49,9 @@ func ClusterPermissions(prefix, cluster string) ([]Permission, error) {
 		{Access: Read, Key: k.ledger(), Why: "the ledger's own record: its format and epoch, and whether it is frozen"},
 		{Access: ReadWrite, Key: k.cluster(cluster), Why: "the cluster's identity, put by its first start and compared by every request"},
 		{Access: ReadWrite, Key: k.pause(cluster), Why: "whether its removals are paused; 'holdfast pause' and 'resume' of its own"},
+		{Access: Write, Key: k.freeze(cluster), Why: "that one of its processes noticed a restored etcd"},
+		k.allow(Read, "whether anyone has: it stops every attach, migration and removal", kindFreeze),
+		{Access: ReadWrite, Key: k.witness(cluster), Why: "what its leader writes here and outside etcd, to notice a restored etcd by"},
 		k.allow(ReadWrite, "its attachments: that it stands by its holds, and nobody else can", kindAttachment, cluster),
 		k.allow(ReadWrite, "its nodes that have left", kindDeparture, cluster),
 		k.allow(ReadWrite, "how long each of those is waited for", kindQuarantine, cluster),
@@ -72,6 +75,7 @@ func OperatorPermissions(prefix string) ([]Permission, error) {
 	return []Permission{
 		k.everything("everything, to look and to compare"),
 		{Access: Write, Key: k.ledger(), Why: "the ledger's own record: 'holdfast init', 'freeze' and 'unfreeze'"},
+		k.allow(Write, "'holdfast unfreeze --restored', and that one of its processes noticed a restored etcd", kindFreeze),
 		k.allow(Write, "identities: 'holdfast clusters rebind', and clusters that an attach begins", kindCluster),
 		k.allow(Write, "'holdfast pause' and 'resume' of any cluster", kindPause),
 		k.allow(Write, "what 'holdfast evict', 'detach' and 'migrate' end and begin", kindHold),

@@ -165,6 +165,7 @@ func clusterDay(t *testing.T, w *roleWorld, user, prefix string) error {
 		func() error { return clusterVerbs(ctx, a) },
 		func() error { return controllers(ctx, w, a) },
 		func() error { return looks(ctx, a) },
+		func() error { return a.FreezeRestored(ctx, Known{}, "why") },
 	} {
 		if err := part(); err != nil {
 			return err
@@ -257,6 +258,13 @@ func controllers(ctx context.Context, w *roleWorld, a *Cluster) error {
 			d, err = ld.Depart(ctx, Departure{Node: "gone", Reason: NodeGone}, 0)
 			return err
 		}},
+		{"witness", func() error {
+			s, err := a.Sight(ctx)
+			if err != nil {
+				return err
+			}
+			return ld.PutWitness(ctx, s.Witness, "store", "nonce")
+		}},
 		{"remove", func() error {
 			for at, err := range l.Attachments(ctx, "a", "gone") {
 				if err != nil {
@@ -342,7 +350,7 @@ func looks(ctx context.Context, a *Cluster) error {
 		{"watch", func() error {
 			return watchAll(ctx, l, ScopeAttachments("a"), ScopeDepartures("a"), ScopeQuarantines("a"), ScopePause("a"), ScopeLedger(),
 				ScopeCluster("a"), ScopeJournal("a", time.Now().Add(-time.Minute)), ScopeDetachments("v"), ScopeDetachments(""),
-				ScopeHolds("v"), ScopeHolds(""), ScopeMigrations())
+				ScopeHolds("v"), ScopeHolds(""), ScopeMigrations(), ScopeFreezes())
 		}},
 		{"check the identity", func() error { return a.CheckIdentity(ctx) }},
 		{"read a volume of another cluster", func() error {

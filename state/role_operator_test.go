@@ -86,7 +86,10 @@ func operatorDay(t *testing.T, w *roleWorld, user, prefix string) error {
 	}
 	return steps{
 		{"freeze", func() error { return l.Freeze(ctx, "op", "why") }},
-		{"unfreeze", func() error { return l.Unfreeze(ctx, "op", true) }},
+		{"unfreeze", func() error {
+			mustBe(t, b.FreezeRestored(ctx, Known{}, "why"), nil)
+			return l.Unfreeze(ctx, "op", true)
+		}},
 		{"pause", func() error { return l.Pause(ctx, "b", "op", "why", time.Hour) }},
 		{"resume", func() error { return l.Resume(ctx, "b", "op") }},
 		{"resume --brake", func() error { _, err := l.ReleaseBrake(ctx, "b", "op", "why"); return err }},
@@ -136,11 +139,15 @@ func TestClusterRole_OutOfReach(t *testing.T) {
 		mustBe(t, root.Pause(t.Context(), name, "op", "why", 0), nil)
 		ld := lead(t, c)
 		departed(t, ld, "n2")
+		mustBe(t, ld.PutWitness(t.Context(), Witness{}, "store", "nonce"), nil)
 		_, err := ld.Depart(t.Context(), Departure{Node: "n3", Reason: NodeGone}, time.Hour)
 		mustBe(t, err, nil)
 	}
 	mustBe(t, root.Freeze(t.Context(), "op", "why"), nil)
 	mustBe(t, root.Unfreeze(t.Context(), "op", false), nil)
+	for _, name := range []string{"a-b", "a0", "b"} {
+		mustBe(t, asCluster(t, root, name).FreezeRestored(t.Context(), Known{}, "why"), nil)
+	}
 	list, err := ClusterPermissions(prefix, "a")
 	mustBe(t, err, nil)
 	w.user("a", list)
@@ -158,6 +165,13 @@ func TestClusterRole_OutOfReach(t *testing.T) {
 		switch parsed.kind {
 		case kindHold, kindDetachment, kindMigration, kindLedger:
 			continue
+		case kindFreeze: // which everybody reads
+			_, err := client.Delete(t.Context(), kv.Key)
+			if _, err = classify(err); !errors.Is(err, ErrBeyondRole) {
+				t.Errorf("deleting %s: %v", kv.Key, err)
+			}
+			refused[parsed.kind]++
+			continue
 		}
 		if parsed.cluster == "a" {
 			continue
@@ -165,7 +179,7 @@ func TestClusterRole_OutOfReach(t *testing.T) {
 		refused[parsed.kind]++
 		outOfReach(t, client, kv)
 	}
-	for _, kd := range []kind{kindCluster, kindPause, kindAttachment, kindDeparture, kindQuarantine, kindElection, kindJournal} {
+	for _, kd := range []kind{kindCluster, kindPause, kindAttachment, kindDeparture, kindQuarantine, kindElection, kindJournal, kindFreeze, kindWitness} {
 		if refused[kd] < 3 {
 			t.Errorf("%d records of %s were tried, want one of each other cluster", refused[kd], kd)
 		}

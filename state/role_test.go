@@ -76,7 +76,7 @@ func TestRoles_KeysApart(t *testing.T) {
 
 	named := func(c string) map[kind]string {
 		return map[kind]string{
-			kindCluster: k.cluster(c), kindPause: k.pause(c), kindAttachment: k.attachment(c, "n", "v"), kindDeparture: k.departure(c, "n"),
+			kindCluster: k.cluster(c), kindPause: k.pause(c), kindWitness: k.witness(c), kindAttachment: k.attachment(c, "n", "v"), kindDeparture: k.departure(c, "n"),
 			kindQuarantine: k.quarantine(c, "n"), kindElection: k.election(c) + "/694d7e1b2c3a4f05", kindJournal: k.journal(c, "0190-id"),
 		}
 	}
@@ -92,10 +92,13 @@ func TestRoles_KeysApart(t *testing.T) {
 	for _, c := range []string{mine, "a-b", "a0", "a1", "ab", "b", "a-", ledgerCluster} {
 		for kd, key := range named(c) {
 			expect("cluster a", of, key, c == mine, c == mine)
-			controllers := kd == kindDeparture || kd == kindQuarantine || kd == kindElection
+			controllers := kd == kindWitness || kd == kindDeparture || kd == kindQuarantine || kd == kindElection
 			expect("operator", operator, key, true, !controllers)
 			expect("reader", reader, key, true, false)
 		}
+		expect("cluster a", of, k.freeze(c), true, c == mine)
+		expect("operator", operator, k.freeze(c), true, true)
+		expect("reader", reader, k.freeze(c), true, false)
 		for _, key := range []string{k.hold("v", Exclusive, c, "n"), k.detachment("v", Shared, c, "n"), k.migration("v")} {
 			expect("cluster a", of, key, true, true)
 			expect("operator", operator, key, true, true)
@@ -114,7 +117,7 @@ func TestRoles_KeysApart(t *testing.T) {
 		raw, isKey := strings.CutPrefix(line, k.root)
 		kd, _, _ := strings.Cut(raw, "/")
 		_, own := named(mine)[kind(kd)]
-		if isKey && !own && !slices.Contains([]kind{kindLedger, kindHold, kindDetachment, kindMigration}, kind(kd)) {
+		if isKey && !own && !slices.Contains([]kind{kindLedger, kindHold, kindDetachment, kindMigration, kindFreeze}, kind(kd)) {
 			t.Errorf("%q is a kind of key that no role was looked at for", kd)
 		}
 	}

@@ -100,9 +100,22 @@ func (b *backoff) wait(ctx context.Context) error {
 // leaves) is still there when the last one arrives.
 func (l *Ledger) patience() time.Duration { return l.cfg.GracePeriod / 2 }
 
+// written is the revisions that a request's answers say it made: 1 or 0. A write
+// makes a revision of its own: an etcd that has lost just one write would
+// otherwise pass for the one it was, once it has taken another.
+func written(answers []*pb.ResponseOp) int64 {
+	for _, a := range answers {
+		if a.GetResponsePut() != nil || a.GetResponseDeleteRange().GetDeleted() > 0 || written(a.GetResponseTxn().GetResponses()) > 0 {
+			return 1
+		}
+	}
+	return 0
+}
+
 // observe checks the header of an answer against what this process has seen:
-// sent is the last revision it knew when it sent the request.
-func (l *Ledger) observe(h *pb.ResponseHeader, sent int64) error {
+// least is the revision that it must have at least, the last one known when the
+// request was sent, and beyond that if it has written.
+func (l *Ledger) observe(h *pb.ResponseHeader, least int64) error {
 	if err := l.halted(); err != nil {
 		return err
 	}
@@ -111,8 +124,8 @@ func (l *Ledger) observe(h *pb.ResponseHeader, sent int64) error {
 		return nil
 	case h.ClusterId != l.etcdID.Load() && !l.etcdID.CompareAndSwap(0, h.ClusterId):
 		return l.halt(fmt.Errorf("%w: its cluster ID is %x and was %x", ErrRestored, h.ClusterId, l.etcdID.Load()))
-	case h.Revision < sent:
-		return l.halt(fmt.Errorf("%w: it answers at revision %d, after %d", ErrRestored, h.Revision, sent))
+	case h.Revision < least:
+		return l.halt(fmt.Errorf("%w: it answers at revision %d, and had come to at least %d", ErrRestored, h.Revision, least))
 	}
 	for {
 		seen := l.seen.Load()
@@ -127,6 +140,7 @@ func (l *Ledger) observe(h *pb.ResponseHeader, sent int64) error {
 func (l *Ledger) halt(err error) error {
 	if l.halting.CompareAndSwap(nil, &err) {
 		l.log.Error("etcd is not the one it was: this process stops writing", "error", err)
+		l.noticed(err)
 	}
 	return l.halted()
 }

@@ -55,6 +55,9 @@ func ScopeMigrations() Scope { return rangeScope(kindMigration, true) }
 // ScopeLedger is the ledger's own record.
 func ScopeLedger() Scope { return keyScope(kindLedger, keys.ledger) }
 
+// ScopeFreezes are the freezes of those who noticed a restore, of all clusters.
+func ScopeFreezes() Scope { return rangeScope(kindFreeze, true) }
+
 // ScopePause is the pause of a cluster.
 func ScopePause(cluster string) Scope {
 	return keyScope(kindPause, func(k keys) string { return k.pause(cluster) })

@@ -30,7 +30,7 @@ type Event struct {
 	// Revision is that of the change.
 	Revision int64
 	// Record is a Hold, Attachment, Detachment, Migration, Departure,
-	// Quarantine, Pause, LedgerRecord, ClusterRecord or Entry. For a Delete it
+	// Quarantine, Pause, LedgerRecord, ClusterRecord, RestoreFreeze, Witness or Entry. For a Delete it
 	// has its names and, where the scope says so, what was deleted.
 	Record any
 	// Broken is why a record does not decode; its names are there all the same.
@@ -305,6 +305,12 @@ func decodeAny(k key, kv *mvccpb.KeyValue) (any, error) {
 		return r, r.Broken
 	case kindQuarantine:
 		r := toQuarantine(k, kv)
+		return r, r.Broken
+	case kindFreeze:
+		r := toFreeze(k, kv)
+		return r, r.Broken
+	case kindWitness:
+		r := toWitness(k, kv)
 		return r, r.Broken
 	case kindJournal:
 		r := toEntry(k, kv)

@@ -264,7 +264,7 @@ func (w *writer) commit(ctx context.Context, batch []*call) (*clientv3.TxnRespon
 		return nil, err
 	}
 	w.ledger.metrics.request(len(batch))
-	if err := w.ledger.observe(resp.Header, sent); err != nil {
+	if err := w.ledger.observe(resp.Header, sent+written(resp.Responses)); err != nil {
 		return nil, err
 	}
 	return resp, nil

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-storage/holdfast/state"
@@ -17,11 +18,12 @@ const (
 	partPause
 	partLedger
 	partCluster
+	partFreezes
 	parts
 )
 
 func (p part) String() string {
-	return [parts]string{"attachments", "departures", "quarantines", "pause", "ledger", "cluster"}[p]
+	return [parts]string{"attachments", "departures", "quarantines", "pause", "ledger", "cluster", "freezes"}[p]
 }
 
 func (p part) scope(cluster string) state.Scope {
@@ -36,6 +38,8 @@ func (p part) scope(cluster string) state.Scope {
 		return state.ScopePause(cluster)
 	case partLedger:
 		return state.ScopeLedger()
+	case partFreezes:
+		return state.ScopeFreezes()
 	}
 	return state.ScopeCluster(cluster)
 }
@@ -71,6 +75,7 @@ type index struct {
 	listed, attached, attachments, departures, quarantines int
 	broken                                                 [parts]int
 
+	freezes  map[string]restoreFreeze // by cluster
 	pause    *state.Pause
 	ledger   state.LedgerRecord
 	identity state.ClusterRecord
@@ -81,6 +86,7 @@ func newIndex(cluster string, matchUID, awaitQuarantine bool) *index {
 	return &index{
 		cluster: cluster, matchUID: matchUID, awaitQuarantine: awaitQuarantine,
 		entries: make(map[string]*entry), behind: make(map[string]*entry), leases: make(map[state.LeaseID]int),
+		freezes: make(map[string]restoreFreeze),
 	}
 }
 
@@ -160,6 +166,12 @@ func (ix *index) event(p part, e state.Event, c *changes) {
 		} else {
 			ix.putQuarantine(e.Key, r, c)
 		}
+	case state.RestoreFreeze:
+		if gone {
+			ix.dropFreeze(r.Cluster, c)
+		} else {
+			ix.putFreeze(e.Key, r, c)
+		}
 	default:
 		ix.single(p, e, c)
 	}
@@ -187,6 +199,12 @@ func (ix *index) sweep(p part, c *changes) {
 		for _, e := range ix.entries {
 			if e.quarantine != nil && e.quarantineList != list {
 				ix.dropQuarantine(e.name, c)
+			}
+		}
+	case partFreezes:
+		for cluster, f := range ix.freezes {
+			if f.list != list {
+				ix.dropFreeze(cluster, c)
 			}
 		}
 	default:
@@ -315,6 +333,9 @@ func (ix *index) counts() ClusterView {
 	if ix.ledger.Frozen != nil {
 		f := *ix.ledger.Frozen
 		out.Ledger.Frozen = &f
+	}
+	for _, cluster := range slices.Sorted(maps.Keys(ix.freezes)) {
+		out.Freezes = append(out.Freezes, ix.freezes[cluster].RestoreFreeze)
 	}
 	if ix.pause != nil {
 		p := *ix.pause

@@ -152,6 +152,8 @@ func (s *indexScript) event(p part, words []string) state.Event {
 			r.Frozen = &state.Freeze{By: field["frozen"]}
 		}
 		e.Record = r
+	case partFreezes:
+		e.Record = state.RestoreFreeze{Cluster: names[0], Why: field["why"], ModRevision: mod, Broken: e.Broken}
 	case partCluster:
 		e.Record = state.ClusterRecord{Cluster: "a", UID: field["uid"], ModRevision: mod, Broken: e.Broken}
 	}
@@ -246,6 +248,9 @@ func (s *indexScript) counts() string {
 	}
 	if c.Ledger.Frozen != nil {
 		fmt.Fprintf(&out, " frozen(%s)", c.Ledger.Frozen.By)
+	}
+	for _, f := range c.Freezes {
+		fmt.Fprintf(&out, " restored(%s: %s)", f.Cluster, f.Why)
 	}
 	if c.Identity.UID != "" {
 		fmt.Fprintf(&out, " uid=%s", c.Identity.UID)

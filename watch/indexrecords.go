@@ -163,6 +163,28 @@ func (ix *index) dropQuarantine(node string, c *changes) {
 	ix.settle(e, c)
 }
 
+// restoreFreeze is one in the index, and the list that had it last.
+type restoreFreeze struct {
+	state.RestoreFreeze
+	list uint32
+}
+
+func (ix *index) putFreeze(key string, f state.RestoreFreeze, c *changes) {
+	old, there := ix.freezes[f.Cluster]
+	ix.freezes[f.Cluster] = restoreFreeze{f, ix.parts[partFreezes].list}
+	c.all = c.all || !there
+	ix.noteBroken(partFreezes, key, there && old.Broken != nil, f.Broken, c)
+}
+
+func (ix *index) dropFreeze(cluster string, c *changes) {
+	f, there := ix.freezes[cluster]
+	if f.Broken != nil {
+		ix.broken[partFreezes]--
+	}
+	delete(ix.freezes, cluster)
+	c.all = c.all || there
+}
+
 // catchUp finds the departures that the view of the quarantines has reached.
 func (ix *index) catchUp(c *changes) {
 	for name, e := range ix.behind {

@@ -119,6 +119,7 @@ var (
 	descDepth  = desc("queue_depth", "Nodes that wait on the work queue.")
 	descOldest = desc("queue_oldest_seconds", "How long the first node on the work queue has waited.")
 	descGraces = desc("grace_watches", "Volumes whose detachments a decision waits for: watched, or queued for a place.", "state")
+	descFrozen = desc("ledger_frozen", "1 while the ledger is frozen, by cause: operator, or restore (somebody noticed a restored or replaced etcd). An alarm.", "cause")
 	descLapses = desc("lapses_waiting", "Deleted attachments that the keeper has not looked at yet.")
 )
 
@@ -128,7 +129,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 		c.Describe(ch)
 	}
 	for _, d := range []*prometheus.Desc{
-		descAge, descSynced, descFresh, descRecords, descBroken, descNodes, descLeases, descDepth, descOldest, descGraces, descLapses,
+		descAge, descSynced, descFresh, descRecords, descBroken, descNodes, descLeases, descDepth, descOldest, descGraces, descFrozen, descLapses,
 	} {
 		ch <- d
 	}
@@ -187,6 +188,8 @@ func (w *Watcher) gauges() []gauge {
 	add(descOldest, w.order.oldest().Seconds())
 	add(descGraces, float64(len(w.graces.watching)), "watched")
 	add(descGraces, float64(len(w.graces.queued)), "queued")
+	add(descFrozen, truth(ix.ledger.Frozen != nil), "operator")
+	add(descFrozen, truth(len(ix.freezes) > 0), "restore")
 	add(descLapses, float64(len(ix.lapses.lapses)))
 	return out
 }

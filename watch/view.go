@@ -41,6 +41,8 @@ type ClusterView struct {
 	// zero where etcd has none, and have Broken set where one does not decode.
 	Ledger   state.LedgerRecord
 	Identity state.ClusterRecord
+	// Freezes are those of whoever noticed that etcd was restored, by cluster.
+	Freezes []state.RestoreFreeze
 	// Pause is nil unless removal is paused.
 	Pause *state.Pause
 	// Nodes counts the Node list.
@@ -51,6 +53,16 @@ type ClusterView struct {
 	WithAttachments int
 	// Missing are the nodes that have attachments and are not in the Node list, sorted.
 	Missing []string
+}
+
+// Frozen says who has frozen the ledger: an operator, or whoever noticed a
+// restore first in the order of clusters. nil if it is not frozen.
+func (c ClusterView) Frozen() *state.Freeze {
+	if c.Ledger.Frozen != nil || len(c.Freezes) == 0 {
+		return c.Ledger.Frozen
+	}
+	f := c.Freezes[0].Freeze()
+	return &f
 }
 
 // Sources are the two that are joined.

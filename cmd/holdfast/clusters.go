@@ -32,7 +32,11 @@ cluster that comes under the same name is refused.`,
 				if err != nil {
 					return err
 				}
-				result := clusterList{itemsOf(rows), ledger}
+				freezes, err := restoreFreezes(ctx, l)
+				if err != nil {
+					return err
+				}
+				result := clusterList{itemsOf(rows), ledger, freezes}
 				return out.print(cmd, result, result.print)
 			})
 		},
@@ -47,6 +51,8 @@ cluster that comes under the same name is refused.`,
 type clusterList struct {
 	items[clusterRow]
 	Ledger state.LedgerRecord `json:"ledger"`
+	// Freezes are those of whoever noticed a restored etcd.
+	Freezes []state.RestoreFreeze `json:"freezes,omitempty"`
 }
 
 // clusterRow is a cluster on record, with its pause.
@@ -91,8 +97,29 @@ func (l clusterList) print(w io.Writer) {
 	frozen := "not frozen"
 	if f := l.Ledger.Frozen; f != nil {
 		frozen = fmt.Sprintf("frozen since %s by %s: %s", age(f.Since), f.By, f.Why)
+	} else if len(l.Freezes) > 0 {
+		frozen = "frozen after a restore"
 	}
 	fmt.Fprintf(w, "\n%s\n", oneLine(fmt.Sprintf("Ledger %s of %s, epoch %d: %s", l.Ledger.UUID, driverOf(l.Ledger), l.Ledger.Epoch, frozen)))
+	for _, r := range l.Freezes {
+		f := r.Freeze()
+		fmt.Fprintln(w, oneLine(fmt.Sprintf("Restore noticed %s ago by %s: %s", age(f.Since), f.By, f.Why)))
+	}
+	if len(l.Freezes) > 0 {
+		fmt.Fprintf(w, "%s\n", afterRestore)
+	}
+}
+
+// restoreFreezes are those of whoever noticed a restored etcd.
+func restoreFreezes(ctx context.Context, l *state.Ledger) ([]state.RestoreFreeze, error) {
+	var out []state.RestoreFreeze
+	for f, err := range l.Freezes(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, f)
+	}
+	return out, nil
 }
 
 func newRebind() *cobra.Command {

@@ -164,6 +164,14 @@ func (i *importing) plan(ctx context.Context, l *state.Ledger) error {
 	if ledger.Frozen != nil && !i.yes {
 		i.result.hint("the ledger is frozen by %s, and --yes will be refused: %s", ledger.Frozen.By, ledger.Frozen.Why)
 	}
+	freezes, err := restoreFreezes(ctx, l)
+	if err != nil {
+		return err
+	}
+	if len(freezes) > 0 && !i.yes {
+		f := freezes[0].Freeze()
+		i.result.hint("the ledger is frozen after a restore, by %s, and --yes will be refused: %s", f.By, f.Why)
+	}
 	if ledger.Driver == "" {
 		i.result.hint("the ledger has no driver on record: nobody checks that its volumes are those of %s", i.attacher)
 	}

@@ -106,7 +106,7 @@ var (
 	metricRow   = regexp.MustCompile("^\\| `([^`]+)` \\| (\\w+) \\| ([^|]*) \\| ([^|]+) \\| ([^|]+) \\| ([^|]+) \\|$")
 	metricFirst = regexp.MustCompile("^\\| `holdfast_\\w+` \\|")
 	metricName  = regexp.MustCompile(`holdfast_\w+`)
-	boundLabels = []string{"action", "cluster", "go", "kind", "obstacle", "operation", "reason", "result", "source", "state", "step", "type", "version"}
+	boundLabels = []string{"action", "cause", "cluster", "go", "kind", "obstacle", "operation", "reason", "result", "source", "state", "step", "type", "version"}
 )
 
 // The page tells of every metric that a controller has, and of no other, with

@@ -127,6 +127,9 @@ func printPlan(w io.Writer, o *reconcile.Overview) {
 	if f := o.Frozen; f != nil {
 		fmt.Fprintf(w, "Frozen:   %s\n", oneLine(fmt.Sprintf("since %s by %s: %s", age(f.Since), f.By, f.Why)))
 	}
+	if len(o.Freezes) > 0 {
+		fmt.Fprintf(w, "          %s\n", afterRestore)
+	}
 	fmt.Fprintf(w, "Brake:    %s\n\n", o.Brake)
 	t := newTable(w, "NODE", "NEXT", "VOLUME", "REASON", "IN THE WAY")
 	orphans, removable := 0, 0

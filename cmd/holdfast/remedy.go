@@ -13,6 +13,9 @@ import (
 	"github.com/holdfast-storage/holdfast/state"
 )
 
+// afterRestore is what an operator has to do once a restored etcd was noticed.
+const afterRestore = "Holds may be missing and tokens may repeat: compare with 'holdfast audit' in every cluster; then 'holdfast unfreeze --restored' goes on (docs/backup.md)"
+
 // wayOut says what an operator can do about an error; empty if there is nothing
 // to add to what it says itself.
 func wayOut(err error) string {
@@ -31,6 +34,8 @@ func wayOut(err error) string {
 	switch {
 	case errors.Is(err, state.ErrUnknownOutcome):
 		return "run the same command again: it then finds what was done, or does it"
+	case errors.Is(err, state.ErrRestoreNoticed):
+		return "detaches go on. " + afterRestore
 	case errors.Is(err, state.ErrFrozen):
 		return "detaches go on; 'holdfast unfreeze' ends the freeze"
 	case errors.Is(err, state.ErrStaleToken):

@@ -37,6 +37,10 @@ func subjectOf(record any) subject {
 		return subject{"quarantine", "", p.String(), "until " + clock(r.Until), []string{r.Cluster}, r}
 	case state.Pause:
 		return subject{"pause", "", r.Cluster, r.Why + byWhom(r.By), []string{r.Cluster}, r}
+	case state.RestoreFreeze:
+		return subject{"freeze", "", r.Cluster, r.Why + byWhom(r.By), []string{r.Cluster}, r}
+	case state.Witness:
+		return subject{"witness", "", r.Cluster, "renewed" + byWhom(r.By), []string{r.Cluster}, r}
 	case state.ClusterRecord:
 		return subject{"cluster", "", r.Cluster, "UID " + r.UID, []string{r.Cluster}, r}
 	case state.LedgerRecord:

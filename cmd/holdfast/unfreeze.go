@@ -16,9 +16,11 @@ func newUnfreeze() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unfreeze",
 		Short: "End a freeze",
-		Long: `Ends a freeze. --restored says that etcd was restored from a backup and that you
-have compared the ledger with what the storage says: it raises the epoch, so that
-every token from now on is greater than any before the restore.`,
+		Long: `Ends a freeze. --restored says that etcd was restored or replaced, and that you
+have compared the ledger with what the clusters and the storage say: it raises the
+epoch, so that every token from now on is greater than any before. Where a process
+has noticed a restore, nothing else ends the freeze: docs/backup.md tells what comes
+before it.`,
 		Example: `  holdfast unfreeze
   holdfast unfreeze --restored`,
 		Args: takes(),

@@ -50,7 +50,7 @@ until Ctrl-C. Where the connection breaks it goes on from what was missed. With
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.cluster, "cluster", "", "only what is about this cluster, by `name`")
-	fs.StringSliceVar(&f.kinds, "kind", nil, "only these `kinds`: "+strings.Join(watchKinds, ", "))
+	fs.StringSliceVar(&f.kinds, "kind", nil, "only these `kinds`: "+strings.Join(watchKinds, ", ")+". Witnesses, which each leader renews every few seconds, only if asked for")
 	fs.BoolVar(&f.changesOnly, "changes-only", false, "leave out what is there already")
 	out.add(cmd)
 	v.ledgerFlags.add(fs)
@@ -59,7 +59,7 @@ until Ctrl-C. Where the connection breaks it goes on from what was missed. With
 }
 
 var watchKinds = []string{
-	"hold", "attachment", "detachment", "migration", "departure", "quarantine", "pause", "cluster", "ledger", "journal",
+	"hold", "attachment", "detachment", "migration", "departure", "quarantine", "pause", "cluster", "ledger", "journal", "freeze", "witness",
 }
 
 type watchFlags struct {
@@ -85,7 +85,7 @@ func (f *watchFlags) check() error {
 func (f *watchFlags) match(s subject) bool {
 	return (f.volume == "" || f.volume == s.volume) &&
 		(f.cluster == "" || slices.Contains(s.clusters, f.cluster)) &&
-		(len(f.kinds) == 0 || slices.Contains(f.kinds, s.kind))
+		(len(f.kinds) == 0 && s.kind != "witness" || slices.Contains(f.kinds, s.kind))
 }
 
 // stream prints the batches of one watch. After a relist it prints only what

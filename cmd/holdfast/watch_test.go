@@ -66,6 +66,7 @@ func TestSubjectOf_KnowsEveryRecord(t *testing.T) {
 	for _, record := range []any{
 		state.Hold{}, state.Attachment{}, state.Detachment{}, state.Migration{}, state.Departure{}, state.Quarantine{},
 		state.Pause{}, state.ClusterRecord{}, state.LedgerRecord{Frozen: &state.Freeze{}}, state.Entry{},
+		state.RestoreFreeze{}, state.Witness{},
 	} {
 		about := subjectOf(record)
 		if about.kind == "" || about.record == nil {
