@@ -33,53 +33,68 @@ func (ld *Leadership) Depart(ctx context.Context, d Departure, quarantine time.D
 		return Departure{}, tooShort("quarantine", quarantine, c.ledger.floor)
 	}
 	return measured(c.ledger, "depart", func() (Departure, error) {
-		k := c.ledger.keys
-		departure, value := k.departure(c.name, d.Node), encode(departureValue{Reason: d.Reason, UID: d.UID, Since: d.Since, By: d.By})
-		put := waitPut{
-			about: departure, key: k.quarantine(c.name, d.Node), wait: quarantine,
-			value: encode(quarantineValue{Until: d.Since.Add(max(quarantine, 0))}),
-		}
-		g := guard{cluster: c, leader: ld}
-		op := &simple{
-			leases: func(ctx context.Context) (ids leases, err error) {
-				if quarantine > 0 {
-					ids.main, err = c.ledger.waits.take(ctx, quarantine, 0)
-				}
-				return ids, err
-			},
-			ifs: []clientv3.Cmp{unchanged(departure, d.ModRevision)},
-			thens: func(a attempt) []clientv3.Op {
-				ops := []clientv3.Op{clientv3.OpPut(departure, value)}
-				if quarantine > 0 {
-					return append(ops, clientv3.OpPut(put.key, put.value, under(a.leases.main)))
-				}
-				return append(ops, clientv3.OpDelete(put.key))
-			},
-			look: departure,
-		}
-		if quarantine > 0 {
-			op.put = put
-		}
-		op.found = func(kv *mvccpb.KeyValue) error {
-			// Sent again after a lost answer, it finds what it put itself.
-			if kv != nil && string(kv.Value) == value {
-				d.ModRevision, op.begun = kv.ModRevision, resumed(kv.ModRevision)
-				return nil
+		for {
+			put, stands, err := ld.depart(ctx, d, quarantine)
+			if stands || err != nil {
+				return put, err
 			}
-			return fmt.Errorf("%w: the departure of node %s is not at revision %d any more", ErrConflict, d.Node, d.ModRevision)
+			// The quarantine was over before anybody knew of it. It is no wait that
+			// a removal may follow: both are put anew, unless the departure has changed.
+			d.ModRevision, d.Since = put.ModRevision, now()
 		}
-		a, err := c.ledger.do(ctx, g, departure, op)
-		if err != nil {
-			return Departure{}, err
-		}
-		if op.done {
-			d.ModRevision = a.revision
-		}
-		if quarantine > 0 {
-			err = c.ledger.wholeWait(ctx, g, op.begun, put)
-		}
-		return d, err
 	})
+}
+
+// depart puts a departure once. stands: with a whole quarantine before it, or
+// none where there is to be none.
+func (ld *Leadership) depart(ctx context.Context, d Departure, quarantine time.Duration) (_ Departure, stands bool, err error) {
+	c, k := ld.c, ld.c.ledger.keys
+	departure, value := k.departure(c.name, d.Node), encode(departureValue{Reason: d.Reason, UID: d.UID, Since: d.Since, By: d.By})
+	put := waitPut{
+		about: departure, key: k.quarantine(c.name, d.Node), wait: quarantine,
+		value: encode(quarantineValue{Until: d.Since.Add(max(quarantine, 0))}),
+	}
+	g := guard{cluster: c, leader: ld}
+	op := &simple{
+		leases: func(ctx context.Context) (ids leases, err error) {
+			if quarantine > 0 {
+				ids.main, err = c.ledger.waits.take(ctx, quarantine, 0)
+			}
+			return ids, err
+		},
+		ifs: []clientv3.Cmp{unchanged(departure, d.ModRevision)},
+		thens: func(a attempt) []clientv3.Op {
+			ops := []clientv3.Op{clientv3.OpPut(departure, value)}
+			if quarantine > 0 {
+				return append(ops, clientv3.OpPut(put.key, put.value, under(a.leases.main)))
+			}
+			return append(ops, clientv3.OpDelete(put.key))
+		},
+		look: departure,
+	}
+	if quarantine > 0 {
+		op.put = put
+	}
+	op.found = func(kv *mvccpb.KeyValue) error {
+		// Sent again after a lost answer, it finds what it put itself.
+		if kv != nil && string(kv.Value) == value {
+			d.ModRevision, op.begun = kv.ModRevision, resumed(kv.ModRevision)
+			return nil
+		}
+		return fmt.Errorf("%w: the departure of node %s is not at revision %d any more", ErrConflict, d.Node, d.ModRevision)
+	}
+	a, err := c.ledger.do(ctx, g, departure, op)
+	if err != nil {
+		return Departure{}, false, err
+	}
+	if op.done {
+		d.ModRevision = a.revision
+	}
+	if quarantine <= 0 {
+		return d, true, nil
+	}
+	stands, err = c.ledger.mend(ctx, g, op.begun, put)
+	return d, stands, err
 }
 
 // Return deletes a departure that a Node list contradicts, with its quarantine.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/state/statetest"
 )
 
 // What is carried out after its caller has given up, or is sent again after
@@ -167,4 +169,50 @@ func TestLate_WatchAfterARestore(t *testing.T) {
 	<-synced
 	l.seen.Add(1 << 40) // etcd is back at an older revision than this process has seen
 	mustBe(t, <-ended, ErrRestored)
+}
+
+// A quarantine that was put so late that it was over before anybody could mend
+// it is no quarantine: the departure is put anew, with a whole one.
+func TestLate_QuarantineOverBeforeItsAnswer(t *testing.T) {
+	const quarantine = floorGrace
+	etcd := statetest.StartProcess(t, statetest.Binary(t, "etcd"))
+	proxy := etcd.Proxy(t)
+	l := openAt(t, etcd.Endpoints(), statetest.Prefix(t))
+	through := openAt(t, proxy.Endpoints(), l.cfg.Prefix, func(c *Config) { c.RequestTimeout = time.Minute })
+	ld := lead(t, asCluster(t, through, "a"))
+	s, err := through.waits.take(t.Context(), quarantine, 0)
+	mustBe(t, err, nil)
+	etcd.Freeze()
+	type answer struct {
+		d   Departure
+		err error
+	}
+	told := make(chan answer, 1)
+	go func() {
+		d, err := ld.Depart(t.Context(), Departure{Node: "node-1", Reason: NodeGone}, quarantine)
+		told <- answer{d, err}
+	}()
+	for time.Now().Before(s.whole) { // until the lease is over, and etcd can't say so
+		time.Sleep(50 * time.Millisecond)
+	}
+	proxy.PauseResponses()
+	etcd.Thaw()
+	k := l.keys.quarantine("a", "node-1")
+	awaitKey(t, l, l.keys.departure("a", "node-1"))
+	for keyThere(t, l, k) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	proxy.Resume()
+	got := <-told
+	mustBe(t, got.err, nil)
+	if !keyThere(t, l, k) {
+		t.Errorf("the departure is reported, put at %d, and its quarantine is over", got.d.ModRevision)
+	}
+}
+
+func keyThere(t *testing.T, l *Ledger, k string) bool {
+	t.Helper()
+	resp, err := l.client.Get(t.Context(), k, clientv3.WithCountOnly())
+	mustBe(t, err, nil)
+	return resp.Count > 0
 }

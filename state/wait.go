@@ -41,19 +41,26 @@ func resumed(modRevision int64) begun { return begun{revision: modRevision, shor
 // the answer came too late for its lease, the record is put again on a fresh
 // one, as long as nobody has changed it. Call it before reporting the wait.
 func (l *Ledger) wholeWait(ctx context.Context, g guard, b begun, put waitPut) error {
+	_, err := l.mend(ctx, g, b, put)
+	return err
+}
+
+// mend is wholeWait, and says whether the wait stands. It does not where
+// somebody has changed its record, or where it was over before it could be mended.
+func (l *Ledger) mend(ctx context.Context, g guard, b begun, put waitPut) (stands bool, err error) {
 	for doublings := 1; b.short; doublings++ {
 		// Twice what the last one took is likely enough for the next.
 		doublings = max(doublings, bits.Len64(uint64(2*b.took/waitBudget)))
 		op := &renew{ledger: l, put: put, revision: b.revision, doublings: doublings}
 		if _, err := l.do(ctx, g, put.about, op); err != nil {
-			return fmt.Errorf("%q is put, but its wait of %s may end early: %w", put.key, put.wait, err)
+			return false, fmt.Errorf("%q is put, but its wait of %s may end early: %w", put.key, put.wait, err)
 		}
 		if !op.held {
-			return nil
+			return false, nil
 		}
 		b = op.begun
 	}
-	return nil
+	return true, nil
 }
 
 // renew puts a wait's record again on a fresh lease.
