@@ -39,22 +39,34 @@ func program(t *testing.T, name, target string) string {
 // ended by itself.
 func start(t *testing.T, opts cluster.Options) (context.Context, *cluster.Cluster) {
 	t.Helper()
+	ctx, c := begin(t, opts)
+	t.Cleanup(func() {
+		for _, crash := range c.Crashes() {
+			t.Error(crash)
+		}
+	})
+	return ctx, c
+}
+
+// begin is start for a test that has a member end.
+func begin(t *testing.T, opts cluster.Options) (context.Context, *cluster.Cluster) {
+	t.Helper()
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	if opts.Etcd == "" {
 		opts.Etcd = program(t, "etcd", "etcd")
 	}
 	opts.Etcdutl = program(t, "etcdutl", "etcd")
-	opts.Dir = t.TempDir()
+	if opts.Dir == "" {
+		opts.Dir = t.TempDir()
+	}
 	opts.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	c, err := cluster.Start(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, crash := range c.Crashes() {
-			t.Error(crash)
-		}
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -27,16 +28,18 @@ func (f *Replace) Apply(ctx context.Context, c *Cluster) error {
 	}
 	m.Kill()
 	return c.do(ctx, "remove "+m.name, func(ctx context.Context, client *clientv3.Client) error {
-		id, err := c.memberID(ctx, client, m)
-		if err != nil || id == 0 {
+		listed, err := c.listed(ctx, client, m)
+		if err != nil || listed == nil {
 			return err
 		}
-		_, err = client.MemberRemove(ctx, id)
+		_, err = client.MemberRemove(ctx, listed.ID)
 		return err
 	})
 }
 
-// Heal brings the new member.
+// Heal brings the new member. Where Apply has not got so far as to remove the
+// old one, that starts again, with its data: without them it would have
+// forgotten what it has voted for.
 func (f *Replace) Heal(ctx context.Context, c *Cluster) error {
 	if !f.applied {
 		return nil
@@ -45,10 +48,15 @@ func (f *Replace) Heal(ctx context.Context, c *Cluster) error {
 	if m.PID() != 0 {
 		return errors.New("cluster: a member that runs is not to be replaced: " + m.name)
 	}
+	anew := true
 	err := c.do(ctx, "add "+m.name, func(ctx context.Context, client *clientv3.Client) error {
-		id, err := c.memberID(ctx, client, m)
-		if err != nil || id != 0 {
+		listed, err := c.listed(ctx, client, m)
+		if err != nil {
 			return err
+		}
+		if listed != nil {
+			anew = listed.Name == "" // it has not started yet
+			return nil
 		}
 		_, err = client.MemberAdd(ctx, []string{m.proxy.url()})
 		return err
@@ -56,22 +64,24 @@ func (f *Replace) Heal(ctx context.Context, c *Cluster) error {
 	if err != nil {
 		return err
 	}
-	if err := m.rejoin(); err != nil {
-		return fmt.Errorf("cluster: %s: %w", m.name, err)
+	if anew {
+		if err := m.rejoin(); err != nil {
+			return fmt.Errorf("cluster: %s: %w", m.name, err)
+		}
 	}
 	return c.startAll(ctx)
 }
 
-// memberID is the ID that etcd knows a member by, 0 for none.
-func (c *Cluster) memberID(ctx context.Context, client *clientv3.Client, m *Member) (uint64, error) {
+// listed is the member as etcd lists it, nil where it does not.
+func (c *Cluster) listed(ctx context.Context, client *clientv3.Client, m *Member) (*pb.Member, error) {
 	list, err := client.MemberList(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, member := range list.Members {
 		if slices.Contains(member.PeerURLs, m.proxy.url()) {
-			return member.ID, nil
+			return member, nil
 		}
 	}
-	return 0, nil
+	return nil, nil
 }

@@ -3,6 +3,8 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -73,6 +75,46 @@ func TestReplace(t *testing.T) {
 		}
 		apply(ctx, t, c, cluster.KillAll{})
 		heal(ctx, t, c, cluster.KillAll{})
+	}
+}
+
+// A member that could not be removed, for want of a majority, is itself again.
+func TestReplaceInPart(t *testing.T) {
+	dir := t.TempDir()
+	ctx, c := start(t, cluster.Options{Dir: dir})
+	before, err := c.Status(ctx, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := filepath.Join(dir, c.Member(0).Name(), "mark")
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	others := []cluster.Fault{&cluster.Freeze{Who: 1}, &cluster.Freeze{Who: 2}}
+	for _, f := range others {
+		apply(ctx, t, c, f)
+	}
+	f := &cluster.Replace{Who: 0}
+	soon, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := f.Apply(soon, c); err == nil {
+		t.Fatal("a member was removed without a majority")
+	}
+	for _, f := range others {
+		if err := f.Heal(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heal(ctx, t, c, f)
+	now, err := c.Status(ctx, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now.Header.MemberId != before.Header.MemberId {
+		t.Errorf("member %x in place of %x, which was never removed", now.Header.MemberId, before.Header.MemberId)
+	}
+	if _, err := os.Stat(mark); err != nil {
+		t.Errorf("its data is another: %v", err)
 	}
 }
 
