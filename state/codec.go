@@ -2,8 +2,11 @@ package state
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
@@ -132,11 +135,31 @@ func rewrite(raw []byte, v any) (string, error) {
 	return encode(merged), nil
 }
 
+// maxRecordBytes bounds what is read of a record. The largest that is written has
+// five texts of maxTextBytes, which JSON may make six times as long. Another
+// cluster can put anything under the kinds that clusters share.
+const maxRecordBytes = 64 << 10
+
 func decodeValue(kv *mvccpb.KeyValue, v any) error {
+	if len(kv.Value) > maxRecordBytes {
+		return broken(kv, fmt.Errorf("it has %d bytes, more than %d", len(kv.Value), maxRecordBytes))
+	}
 	if err := json.Unmarshal(kv.Value, v); err != nil {
-		return fmt.Errorf("record %q does not decode: %w", kv.Key, err)
+		return broken(kv, err)
 	}
 	return nil
+}
+
+// broken says of a record that it does not decode. What is wrong with it may
+// quote the record, so it is said in few words and without control characters.
+func broken(kv *mvccpb.KeyValue, err error) error {
+	why := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, err.Error())
+	return fmt.Errorf("record %q does not decode: %s", excerpt(string(kv.Key)), excerpt(why))
 }
 
 func toHold(k key, kv *mvccpb.KeyValue) Hold {
@@ -153,7 +176,7 @@ func toAttachment(k key, kv *mvccpb.KeyValue) Attachment {
 	var v attachmentValue
 	err := decodeValue(kv, &v)
 	if err == nil && validateMode(v.Mode) != nil {
-		err = fmt.Errorf("record %q does not decode: mode %q", kv.Key, v.Mode)
+		err, v.Mode = broken(kv, fmt.Errorf("mode %q", v.Mode)), ""
 	}
 	if v.Token == 0 {
 		v.Token = NewToken(v.Epoch, kv.CreateRevision)
@@ -178,6 +201,10 @@ func toDetachment(k key, kv *mvccpb.KeyValue) Detachment {
 func toMigration(k key, kv *mvccpb.KeyValue) Migration {
 	var v migrationValue
 	err := decodeValue(kv, &v)
+	if places := errors.Join(v.Source.validate(), v.Target.validate()); err == nil && places != nil {
+		// Whoever takes them for places builds keys of them.
+		err, v.Source, v.Target = broken(kv, places), Place{}, Place{}
+	}
 	return Migration{
 		Volume: k.volume, Source: v.Source, Target: v.Target,
 		SourceToken: v.SourceToken, TargetToken: NewToken(v.Epoch, kv.CreateRevision),

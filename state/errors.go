@@ -59,7 +59,7 @@ var (
 )
 
 func invalid(field, got, expected string) error {
-	return fmt.Errorf("%w %s %q: expected %s", ErrInvalid, field, got, expected)
+	return fmt.Errorf("%w %s %q: expected %s", ErrInvalid, field, excerpt(got), expected)
 }
 
 // ConflictError says who holds a volume. It is an ErrConflict, and an

@@ -102,7 +102,9 @@ type key struct {
 }
 
 // parse returns false for a key that is not ours: of an unknown kind, with
-// another number of parts, or not escaped the way escape does it.
+// another number of parts, not escaped the way escape does it, or with a name
+// that no caller may use. What such a key holds stays held; nothing more is made
+// of it.
 func (k keys) parse(raw string) (key, bool) {
 	rest, ok := strings.CutPrefix(raw, k.root)
 	if !ok {
@@ -160,7 +162,14 @@ func shape(kd kind, parts []string) (key, bool) {
 		}
 		out.volume, out.mode, out.cluster, out.node = parts[0], m, parts[2], parts[3]
 	}
-	return out, true
+	return out, out.named()
+}
+
+// named says whether the names are within their bounds.
+func (k key) named() bool {
+	return (k.volume == "" || ValidateVolume(k.volume) == nil) &&
+		(k.cluster == "" || ValidateCluster(k.cluster) == nil || k.kind == kindJournal && k.cluster == ledgerCluster) &&
+		(k.node == "" || ValidateNode(k.node) == nil) && len(k.id) <= maxIDBytes
 }
 
 func plain(c byte) bool {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -115,10 +117,16 @@ func FuzzEscape(f *testing.F) {
 	})
 }
 
-// Whatever stands in etcd decodes to a record with its names, or is Broken.
+// A key that parses has names within their bounds and one form only, and whatever
+// stands in etcd decodes to a record with those names, or is Broken in few words.
 func FuzzDecode(f *testing.F) {
-	for _, v := range []string{"", "{}", "null", "[]", `{"mode":"exclusive"}`, `{"mode":7}`, `{"epoch":-1}`, `{"at":"yesterday"}`, `{"frozen":{}}`} {
-		for _, k := range []string{"holds/v/x/a/n", "attachments/a/n/v", "detachments/v/s/a/n", "ledger", "journal/a/i", "migrations/v"} {
+	const places = `"source":{"cluster":"a","node":"n"},"target":{"cluster":"b","node":"n"}`
+	values := []string{"", "{}", "null", "[]", `{"mode":"exclusive"}`, `{"mode":7}`, `{"epoch":-1}`, `{"epoch":65535}`, `{"epoch":65536}`, `{"at":"yesterday"}`, `{"frozen":{}}`,
+		`{"mode":"\u001b[31m"}`, `{"graceMs":9223372036854775807}`, `{"token":18446744073709551615}`, `{"token":-1}`, `{"epoch":1e` + strings.Repeat("0", 5000) + "}",
+		`{"since":"` + strings.Repeat("\u202e", 3000) + `"}`, `{` + places + `}`, `{"source":{"cluster":"../../x","node":"\u0000"}}`, `{"nodeUID":"\ud800"}`, strings.Repeat("[", 20000)}
+	for _, v := range values {
+		for _, k := range []string{"holds/v/x/a/n", "attachments/a/n/v", "detachments/v/s/a/n", "ledger", "journal/a/i", "journal/_/i", "migrations/v", "departures/a/n",
+			"quarantines/a/n", "pauses/a", "clusters/a", "elections/a/1", "holds/%2E%2E%2F/x/a/n", "holds/v/x/A/n", "holds/v/x/a/" + strings.Repeat("n", 254)} {
 			f.Add("/p/v1/"+k, []byte(v))
 		}
 	}
@@ -128,12 +136,94 @@ func FuzzDecode(f *testing.F) {
 		if !ok {
 			return
 		}
+		mustBeNamed(t, k, raw, parsed)
 		record, broken := decodeAny(parsed, &mvccpb.KeyValue{Key: []byte(raw), Value: value, CreateRevision: 3, ModRevision: 4})
-		if at, is := record.(Attachment); is && broken == nil && validateMode(at.Mode) != nil {
-			t.Fatalf("an attachment of mode %q", at.Mode)
+		if broken != nil {
+			mustBePlain(t, broken.Error())
 		}
-		if h, is := record.(Hold); is && h.Volume != parsed.volume {
-			t.Fatalf("%s decodes to a hold of %q", raw, h.Volume)
+		if len(value) > maxRecordBytes && broken == nil && record != nil {
+			t.Fatalf("%d bytes decode", len(value))
+		}
+		switch r := record.(type) {
+		case Attachment:
+			if broken == nil && validateMode(r.Mode) != nil {
+				t.Fatalf("an attachment of mode %q", r.Mode)
+			}
+		case Hold:
+			if r.Volume != parsed.volume || r.Cluster != parsed.cluster || r.Node != parsed.node {
+				t.Fatalf("%s decodes to a hold of %q", raw, r.Volume)
+			}
+		case Migration:
+			if err := errors.Join(r.Source.validate(), r.Target.validate()); broken == nil && err != nil || broken != nil && r.Source != (Place{}) && err != nil {
+				t.Fatalf("a migration from %q to %q", r.Source, r.Target)
+			}
+		}
+	})
+}
+
+func mustBeNamed(t *testing.T, k keys, raw string, parsed key) {
+	t.Helper()
+	var parts []string
+	switch parsed.kind {
+	case kindCluster, kindPause:
+		parts = []string{parsed.cluster}
+	case kindMigration:
+		parts = []string{parsed.volume}
+	case kindDeparture, kindQuarantine:
+		parts = []string{parsed.cluster, parsed.node}
+	case kindElection, kindJournal:
+		parts = []string{parsed.cluster, parsed.id}
+	case kindAttachment:
+		parts = []string{parsed.cluster, parsed.node, parsed.volume}
+	case kindHold, kindDetachment:
+		parts = []string{parsed.volume, parsed.mode.Letter(), parsed.cluster, parsed.node}
+	case kindLedger:
+	}
+	if again := k.join(parsed.kind, parts...); again != raw {
+		t.Fatalf("%q and %q are both %+v", raw, again, parsed)
+	}
+	if len(raw) > len(k.root)+len(kindAttachment)+3*MaxVolumeBytes+MaxClusterBytes+MaxNodeBytes+8 {
+		t.Fatalf("a key of %d bytes is taken for one of ours", len(raw))
+	}
+}
+
+// mustBePlain wants an error's text short, and harmless wherever it is shown.
+func mustBePlain(t *testing.T, text string) {
+	t.Helper()
+	if len(text) > 4*maxTextBytes*4 {
+		t.Fatalf("an error of %d bytes", len(text))
+	}
+	for _, r := range text {
+		if !unicode.IsPrint(r) {
+			t.Fatalf("an error with %q in it: %q", r, text)
+		}
+	}
+}
+
+// Tokens and lease IDs come back from what they are written as.
+func FuzzTokenAndLease(f *testing.F) {
+	for _, s := range []string{"0", "7fffffffffffffff", "-1", "ff", "694d9c5e4f1b7a0d", "1_0", "+1", "0x1", ""} {
+		f.Add(s, uint16(1), int64(7))
+	}
+	f.Add("1", uint16(65535), int64(maxTokenRevision))
+	f.Add("1", uint16(0), int64(-1))
+	f.Fuzz(func(t *testing.T, text string, epoch uint16, revision int64) {
+		var id LeaseID
+		if err := id.UnmarshalText([]byte(text)); err == nil {
+			var again LeaseID
+			if err := again.UnmarshalText([]byte(id.String())); err != nil || again != id {
+				t.Fatalf("lease %q is %d, and comes back as %d, %v", text, id, again, err)
+			}
+		}
+		token := NewToken(epoch, revision)
+		if revision >= 0 && revision <= maxTokenRevision && (token.Epoch() != epoch || token.Revision() != revision) {
+			t.Fatalf("token of %d, %d is of %d, %d", epoch, revision, token.Epoch(), token.Revision())
+		}
+		if next := NewToken(epoch, revision+1); revision >= 0 && revision < maxTokenRevision && next <= token {
+			t.Fatalf("token %d comes before %d", next, token)
+		}
+		if next := NewToken(epoch+1, 0); epoch < 65535 && next <= token {
+			t.Fatalf("token %d of the next epoch comes before %d", next, token)
 		}
 	})
 }

@@ -3,16 +3,53 @@ package state
 import (
 	"context"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // pageRecords is the size of a page: large enough to cost little more than one
 // range, small enough that no member stalls over it.
 const pageRecords = 10_000
+
+// maxAnswerBytes bounds the answer to a request that only reads. A page of what
+// Holdfast writes is a few megabytes; of what another cluster can put under the
+// kinds that are shared it would be 15 GB.
+const maxAnswerBytes = 64 << 20
+
+// bounded keeps requests that only read to answers of maxAnswerBytes. One that
+// writes is left alone: that its answer was not taken would not say whether it
+// was carried out.
+//
+//nolint:revive // the arguments are gRPC's
+func bounded(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if txn, is := req.(*pb.TxnRequest); is && onlyReads(txn) {
+		opts = append(opts, grpc.MaxCallRecvMsgSize(maxAnswerBytes))
+	}
+	return invoke(ctx, method, req, reply, conn, opts...)
+}
+
+func onlyReads(txn *pb.TxnRequest) bool {
+	for _, op := range slices.Concat(txn.Success, txn.Failure) {
+		if op.GetRequestRange() == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// tooMuch says whether an answer was larger than maxAnswerBytes.
+func tooMuch(err error) bool {
+	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "larger than max")
+}
 
 // page is one page of a list. All pages of a list are of one revision.
 type page struct {
@@ -25,11 +62,16 @@ type page struct {
 // too. A list that is compacted away under way ends with an error.
 func (l *Ledger) pages(ctx context.Context, begin, end string, at int64, opts ...clientv3.OpOption) iter.Seq2[page, error] {
 	return func(yield func(page, error) bool) {
+		limit := int64(pageRecords)
 		for from, revision := begin, at; ; {
 			all := append([]clientv3.OpOption{
-				clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(pageRecords),
+				clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(limit),
 			}, opts...)
 			resp, err := l.read(ctx, clientv3.OpGet(from, all...))
+			if tooMuch(err) && limit > 1 {
+				limit = max(limit/10, 1)
+				continue
+			}
 			if err != nil {
 				yield(page{}, err)
 				return

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -17,7 +18,19 @@ const (
 	// maxTextBytes bounds what else a caller may write into a record: a UID,
 	// a reason, the name of who did it.
 	maxTextBytes = 1024
+	// maxIDBytes bounds what an election and the journal name a key by: a lease, a UUID.
+	maxIDBytes = 128
+	// excerptBytes is how much of a text an error quotes: a name is quoted whole.
+	excerptBytes = 4 * MaxVolumeBytes
 )
+
+// excerpt is a text for an error, which may be anything that somebody has sent.
+func excerpt(s string) string {
+	if len(s) <= excerptBytes {
+		return s
+	}
+	return strings.ToValidUTF8(s[:excerptBytes], "") + "…"
+}
 
 // Mode says how a hold uses its volume.
 type Mode string
@@ -97,6 +110,8 @@ type Place struct {
 
 func (p Place) String() string { return p.Cluster + "/" + p.Node }
 
+func (p Place) validate() error { return errors.Join(ValidateCluster(p.Cluster), ValidateNode(p.Node)) }
+
 // ValidateVolume returns an ErrInvalid if v is no volume: UTF-8, 1 to 256 bytes.
 func ValidateVolume(v string) error {
 	switch {
@@ -154,7 +169,7 @@ func validateMode(m Mode) error {
 // validateText checks a free text that goes into a record.
 func validateText(field, s string) error {
 	if len(s) > maxTextBytes {
-		return invalid(field, s[:32]+"…", fmt.Sprintf("at most %d bytes, and it has %d", maxTextBytes, len(s)))
+		return invalid(field, s[:32], fmt.Sprintf("at most %d bytes, and it has %d", maxTextBytes, len(s)))
 	}
 	if !utf8.ValidString(s) {
 		return invalid(field, s, "UTF-8")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -131,7 +132,7 @@ func (v *Volume) state() VolumeState {
 func (v *Volume) conflict(holders []Hold) *ConflictError {
 	e := &ConflictError{Volume: v.Name, Holders: holders, Revision: v.Revision}
 	for _, k := range v.unknown {
-		e.Detail = "held under a key that this version does not know: " + k
+		e.Detail = fmt.Sprintf("held under a key that this version does not know: %q", excerpt(k))
 	}
 	return e
 }
@@ -204,6 +205,14 @@ func (l *Ledger) attachmentsOf(ctx context.Context, holds []*Hold, revision int6
 		ops[i] = clientv3.OpGet(l.keys.attachment(h.Cluster, h.Node, h.Volume), clientv3.WithRev(revision))
 	}
 	resp, err := l.read(ctx, ops...)
+	if half := len(holds) / 2; tooMuch(err) && half > 0 {
+		first, err := l.attachmentsOf(ctx, holds[:half], revision)
+		if err != nil {
+			return nil, err
+		}
+		second, err := l.attachmentsOf(ctx, holds[half:], revision)
+		return append(first, second...), err
+	}
 	if err != nil {
 		return nil, err
 	}

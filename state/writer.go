@@ -257,7 +257,8 @@ func (w *writer) commit(ctx context.Context, batch []*call) (*clientv3.TxnRespon
 	resp, err := w.ledger.client.Txn(ctx).If(ifs...).Then(ops...).Else(g.reads(w.ledger)...).Commit()
 	if err != nil {
 		for _, c := range batch {
-			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			// Refused for a lease, maybe: one that was empty somebody else can have put a key on.
+			if errors.Is(err, rpctypes.ErrLeaseNotFound) || errors.Is(err, rpctypes.ErrPermissionDenied) {
 				g.dropLease(w.ledger, c.attempt.leases)
 			}
 		}

@@ -38,11 +38,18 @@ until Ctrl-C. Where the connection breaks it goes on from what was missed. With
 				return err
 			}
 			return v.read(cmd, func(ctx context.Context, l *state.Ledger) error {
-				s := &stream{flags: f, out: out, w: cmd.OutOrStdout(), at: map[string]int64{}}
+				printed := newBacklog(cmd.OutOrStdout(), maxBacklog)
+				s := &stream{flags: f, out: out, w: printed, at: map[string]int64{}}
 				s.header()
-				err := l.Watch(ctx, state.ScopeAll(), s.take)
+				err := l.Watch(ctx, state.ScopeAll(), func(b state.Batch) error {
+					printed.follow(s.synced && s.listed == nil && !b.Reset)
+					return s.take(b)
+				})
 				if errors.Is(err, context.Canceled) {
 					err = nil // Ctrl-C is how it ends
+				}
+				if last := printed.close(); err == nil {
+					err = last
 				}
 				return err
 			})
@@ -208,8 +215,8 @@ func (s *stream) print(c change, about subject) error {
 	if c.Broken != "" {
 		detail = c.Broken
 	}
-	fmt.Fprintf(s.w, watchColumns, fmt.Sprint(c.Revision), c.Type, c.Kind, cell(about.volume), cell(about.place), harmless(detail))
-	return nil
+	_, err := fmt.Fprintf(s.w, watchColumns, fmt.Sprint(c.Revision), c.Type, c.Kind, cell(about.volume), cell(about.place), harmless(detail))
+	return err
 }
 
 func cell(s string) string {
