@@ -31,14 +31,17 @@ E2E_TIMEOUT  ?= 25m
 E2E_PARALLEL ?= 3
 
 ETCD_FILES := $(shell find e2e/etcd -name '*.go' -o -name 'go.mod' -o -name 'go.sum' 2>/dev/null)
-MODULES    := . e2e e2e/etcd e2e/crds e2e/kubernetes tools
+# The older minor versions of etcd that Holdfast supports: of each the oldest
+# safe release, in e2e/etcd-VERSION/go.mod. What e2e/etcd builds is the newest.
+VERSIONS   ?= 3.5 3.6
+MODULES    := . e2e e2e/etcd e2e/etcd-3.5 e2e/etcd-3.6 e2e/crds e2e/kubernetes tools
 # Those whose tidying does not take half of Kubernetes' own tests along.
-TIDY       := . e2e e2e/etcd tools
+TIDY       := . e2e e2e/etcd e2e/etcd-3.5 e2e/etcd-3.6 tools
 
 .PHONY: help
 help: ## Print this list
 	@echo "Holdfast $(VERSION). Targets:"
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Variables: PKG=$(PKG) RUN=$(RUN) COUNT=$(COUNT) TIMEOUT=$(TIMEOUT) PARALLEL=$(PARALLEL) FUZZTIME=$(FUZZTIME) TESTFLAGS=$(TESTFLAGS)"
 
@@ -66,6 +69,15 @@ demo: build ## Build, and show the whole of it on this machine in under a minute
 .PHONY: test
 test: etcd need-cc ## Unit and integration tests on a real etcd, with the race detector (PKG, RUN, TESTFLAGS)
 	$(GO) test -race -timeout $(TIMEOUT) -parallel $(PARALLEL) -run '$(RUN)' $(TESTFLAGS) $(PKG)
+
+.PHONY: versions
+versions: etcd-versions need-cc ## The tests of state on each older etcd that is supported, at once (VERSIONS, RUN, TESTFLAGS)
+	@$(MAKE) -j -Otarget $(VERSIONS:%=test-etcd-%)
+
+# What runs is bin/etcd-VERSION, whatever that is: make test-etcd-3.5.
+test-etcd-%: bin/etcd-%
+	@echo "the tests of state on etcd $*"
+	HOLDFAST_TEST_ETCD=bin/etcd-$* $(GO) test -race -timeout $(TIMEOUT) -parallel $(PARALLEL) -count=1 -run '$(RUN)' $(TESTFLAGS) ./state ./state/statetest
 
 .PHONY: e2e
 e2e: build etcd etcd-gofail kubernetes ## Scenarios with a real kube-apiserver and the built binary (RUN, TESTFLAGS)
@@ -122,6 +134,18 @@ bin/etcd-gofail: $(ETCD_FILES)
 	@$(GO) mod edit -replace "go.etcd.io/etcd/server/v3=$(CURDIR)/$(GOFAIL)/server" $(GOFAIL)/go.mod
 	@cd e2e/etcd && $(GO) build -modfile=$(CURDIR)/$(GOFAIL)/go.mod -trimpath -o ../../bin/etcd-gofail ./etcd
 	@bin/etcd-gofail --version | sed -n 1p
+
+.PHONY: etcd-versions
+etcd-versions: $(VERSIONS:%=bin/etcd-%) ## Build older versions of etcd and etcdutl, as bin/etcd-VERSION
+
+# One rule makes both; etcd stands for them.
+bin/etcd-%: e2e/etcd-%/go.mod e2e/etcd-%/go.sum
+	@echo "building etcd and etcdutl $* into bin/"
+	@mkdir -p bin
+	@cd e2e/etcd-$* && $(GO) build -trimpath -o ../../bin/etcdutl-$* go.etcd.io/etcd/etcdutl/v3
+	@cd e2e/etcd-$* && $(GO) build -trimpath -o ../../$@ go.etcd.io/etcd/server/v3
+	@touch $@
+	@$@ --version | sed -n 1p
 
 .PHONY: kubernetes
 kubernetes: $(KUBERNETES)/kube-apiserver ## Build kube-apiserver and kubectl into .cache/kubernetes for e2e

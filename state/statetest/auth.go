@@ -3,10 +3,8 @@ package statetest
 import (
 	"context"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 )
 
 // The superuser that EnableAuth makes.
@@ -22,12 +20,6 @@ type User struct {
 	Prefix string
 	// ReadOnly takes the writing away.
 	ReadOnly bool
-}
-
-// WithAuthTokenTTL sets how long a login lasts, in whole seconds: by default
-// five minutes, longer than a test likes to wait for its end.
-func WithAuthTokenTTL(d time.Duration) Option {
-	return WithTune(func(ec *embed.Config) { ec.AuthTokenTTL = uint(d / time.Second) })
 }
 
 // EnableAuth makes root and users, each with a role of its own, and switches

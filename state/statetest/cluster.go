@@ -3,7 +3,6 @@ package statetest
 import (
 	"context"
 	"errors"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -12,13 +11,10 @@ import (
 
 	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.etcd.io/etcd/server/v3/etcdserver"
-
-	"github.com/holdfast-storage/holdfast/state/embedded"
 )
 
-// Cluster is a real etcd of several members, all of them in this process.
+// Cluster is a real etcd of several members: all of them in this process, or
+// where Env says so each in one of its own.
 type Cluster struct {
 	Access
 	members []*Member
@@ -26,10 +22,10 @@ type Cluster struct {
 
 // Member is one member of a Cluster.
 type Member struct {
-	cfg embedded.Config
+	with settings
 
 	mu     sync.Mutex
-	server *embedded.Server // nil while it is stopped
+	server server // nil while it is stopped
 }
 
 // StartCluster starts an etcd of size members, and returns once all of them
@@ -49,32 +45,21 @@ func StartCluster(tb testing.TB, size int, opts ...Option) *Cluster {
 		initial = append(initial, memberName(peer)+"=http://"+peer)
 	}
 	token := uuid.NewString()
-	for _, peer := range peers {
-		dir, err := dataFolder()
+	for i, peer := range peers {
+		with, err := newSettings(opts)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		cfg := config(dir, append([]Option{asMember(peer, strings.Join(initial, ","), token)}, opts...))
-		cfg.ListenClient = loopback(FreePort())
-		c.members = append(c.members, &Member{cfg: cfg})
-		c.endpoints = append(c.endpoints, "http://"+cfg.ListenClient)
+		with.peer, with.initial, with.token = peer, strings.Join(initial, ","), token
+		with.client = loopback(FreePort())
+		with.versions = with.versions[min(i, len(with.versions)):]
+		c.members = append(c.members, &Member{with: with})
+		c.endpoints = append(c.endpoints, with.endpoint())
 	}
 	if err := c.each(func(m *Member) error { return untilFree(m.run) }); err != nil {
 		tb.Fatal(err)
 	}
 	return c
-}
-
-func memberName(peer string) string { return "member-" + peer }
-
-func asMember(peer, initial, token string) Option {
-	return WithTune(func(ec *embed.Config) {
-		ec.Name = memberName(peer)
-		ec.ListenPeerUrls = []url.URL{httpURL(peer)}
-		ec.AdvertisePeerUrls = ec.ListenPeerUrls
-		ec.InitialCluster, ec.InitialClusterToken = initial, token
-		ec.SnapshotCatchUpEntries = etcdserver.DefaultSnapshotCatchUpEntries
-	})
 }
 
 // each calls do for every member at once: none of the first ones is ready
@@ -91,7 +76,7 @@ func (c *Cluster) each(do func(*Member) error) error {
 
 func (c *Cluster) discard() error {
 	return c.each(func(m *Member) error {
-		return errors.Join(m.stop(kill), os.RemoveAll(m.cfg.Dir))
+		return errors.Join(m.stop(server.kill), os.RemoveAll(m.with.dir))
 	})
 }
 
@@ -141,7 +126,7 @@ func (c *Cluster) agreedLeader(client *clientv3.Client) int {
 }
 
 // Endpoint is the URL that clients reach the member at.
-func (m *Member) Endpoint() string { return "http://" + m.cfg.ListenClient }
+func (m *Member) Endpoint() string { return m.with.endpoint() }
 
 // Proxy puts a new proxy in front of the member's clients, to make faults with.
 func (m *Member) Proxy(tb testing.TB) *Proxy {
@@ -160,7 +145,7 @@ func (m *Member) Running() bool {
 // over to another member first, where one is up to date.
 func (m *Member) Stop(tb testing.TB) {
 	tb.Helper()
-	if err := m.stop((*embedded.Server).Close); err != nil {
+	if err := m.stop(server.Close); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -169,14 +154,9 @@ func (m *Member) Stop(tb testing.TB) {
 // leader hands over to nobody, and is missed when the election timeout ends.
 func (m *Member) Kill(tb testing.TB) {
 	tb.Helper()
-	if err := m.stop(kill); err != nil {
+	if err := m.stop(server.kill); err != nil {
 		tb.Fatal(err)
 	}
-}
-
-func kill(server *embedded.Server) error {
-	server.Etcd().Server.HardStop()
-	return server.Close()
 }
 
 // Start starts the member again after Stop or Kill, and returns once it serves, which
@@ -192,9 +172,7 @@ func (m *Member) Start(tb testing.TB) {
 }
 
 func (m *Member) run() error {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	server, err := embedded.Start(ctx, m.cfg)
+	server, err := m.with.start()
 	if err != nil {
 		return err
 	}
@@ -204,7 +182,7 @@ func (m *Member) run() error {
 	return nil
 }
 
-func (m *Member) stop(end func(*embedded.Server) error) error {
+func (m *Member) stop(end func(server) error) error {
 	m.mu.Lock()
 	server := m.server
 	m.server = nil

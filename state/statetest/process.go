@@ -1,55 +1,21 @@
 package statetest
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Process is the etcd binary as a process of its own, of one member, for tests
 // that kill it or stop it in its tracks.
 type Process struct {
 	Access
-	bin, dir, peer string
-	secure         []string // flags
+	bin  string
+	with settings
 
 	mu      sync.Mutex
-	command *exec.Cmd     // nil while it does not run
-	ended   chan struct{} // closed when the process has ended
-}
-
-// Binary finds a program in the bin folder at the root of the module, where
-// "make etcd" puts etcd, etcdctl and etcdutl. It skips the test where the
-// program has not been built.
-func Binary(tb testing.TB, name string) string {
-	tb.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for ; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			tb.Fatal("statetest: no go.mod above the test's folder")
-		}
-	}
-	bin := filepath.Join(dir, "bin", name)
-	if _, err := os.Stat(bin); err != nil {
-		tb.Skipf("statetest: %s is not there: build it with 'make etcd'", bin)
-	}
-	return bin
+	running *running // nil while it does not run
 }
 
 // StartProcess starts the etcd binary bin on a data folder of its own, and
@@ -71,20 +37,17 @@ func StartSecureProcess(tb testing.TB, bin string, a *Authority) *Process {
 
 func startProcess(tb testing.TB, bin string, a *Authority) *Process {
 	tb.Helper()
-	dir, err := dataFolder()
+	with, err := newSettings(nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &Process{bin: bin, dir: dir, peer: "http://" + loopback(FreePort())}
-	p.endpoints = []string{"http://" + loopback(FreePort())}
-	if p.authority = a; a != nil {
-		p.endpoints = []string{"https://" + loopback(FreePort())}
-		p.secure = []string{"--cert-file=" + a.Path("etcd.pem"), "--key-file=" + a.Path("etcd-key.pem"),
-			"--trusted-ca-file=" + a.Path("ca.pem"), "--client-cert-auth"}
-	}
+	with.authority = a
+	with.client = loopback(FreePort())
+	p := &Process{bin: bin, with: with}
+	p.endpoints, p.authority = []string{with.endpoint()}, a
 	tb.Cleanup(func() {
 		p.signal(syscall.SIGKILL)
-		if err := os.RemoveAll(dir); err != nil {
+		if err := os.RemoveAll(with.dir); err != nil {
 			tb.Error(err)
 		}
 	})
@@ -96,71 +59,17 @@ func startProcess(tb testing.TB, bin string, a *Authority) *Process {
 // once it serves.
 func (p *Process) Start(tb testing.TB) {
 	tb.Helper()
-	log := filepath.Join(p.dir, "log")
-	if err := p.launch(log); err != nil {
-		tb.Fatalf("statetest: start %s: %v", p.bin, err)
-	}
-	if err := p.serving(); err != nil {
-		tail, _ := os.ReadFile(log)
-		tb.Fatalf("statetest: %s does not serve: %v; the end of its log:\n%s", p.bin, err, tail[max(0, len(tail)-2000):])
-	}
-}
-
-func (p *Process) launch(log string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.command != nil {
-		return errors.New("it runs already")
+	if p.running != nil {
+		tb.Fatalf("statetest: start %s: it runs already", p.bin)
 	}
-	output, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	err := untilFree(func() (err error) {
+		p.running, err = p.with.startProcess(p.bin)
+		return err
+	})
 	if err != nil {
-		return err
-	}
-	defer output.Close()
-	command := exec.Command(p.bin, append(slices.Clone(p.secure),
-		"--name=statetest", "--data-dir="+filepath.Join(p.dir, "data"),
-		"--listen-client-urls="+p.endpoints[0], "--advertise-client-urls="+p.endpoints[0],
-		"--listen-peer-urls="+p.peer, "--initial-advertise-peer-urls="+p.peer, "--initial-cluster=statetest="+p.peer,
-		"--log-level=warn")...)
-	command.Stdout, command.Stderr = output, output
-	EndWithParent(command)
-	if err := command.Start(); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		command.Wait()
-		close(ended)
-	}()
-	p.command, p.ended = command, ended
-	return nil
-}
-
-// serving waits until the process answers.
-func (p *Process) serving() error {
-	client, err := p.rawClient()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	p.mu.Lock()
-	ended := p.ended
-	p.mu.Unlock()
-	for deadline := time.Now().Add(startTimeout); ; {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		_, err := client.Get(ctx, "a", clientv3.WithCountOnly())
-		cancel()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ended:
-			return errors.New("it ended")
-		default:
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("not within %v: %w", startTimeout, err)
-		}
+		tb.Fatal(err)
 	}
 }
 
@@ -189,16 +98,12 @@ func (p *Process) Thaw() { p.signal(syscall.SIGCONT) }
 func (p *Process) signal(signal syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.command == nil {
+	if p.running == nil {
 		return
 	}
-	p.command.Process.Signal(signal)
-	if signal == syscall.SIGTERM {
-		p.command.Process.Signal(syscall.SIGCONT) // a frozen one would not hear it
-	}
+	p.running.signal(signal)
 	if signal == syscall.SIGKILL || signal == syscall.SIGTERM {
-		<-p.ended
-		p.command = nil
+		p.running = nil
 	}
 }
 
@@ -206,10 +111,10 @@ func (p *Process) signal(signal syscall.Signal) {
 func (p *Process) PID() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.command == nil {
+	if p.running == nil {
 		return 0
 	}
-	return p.command.Process.Pid
+	return p.running.command.Process.Pid
 }
 
 // Endpoint is the URL that clients reach the process at.

@@ -3,6 +3,7 @@ package statetest_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -129,8 +130,12 @@ func TestProxy_CutResetsAConnectionThatIsOpen(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-			if _, err := conn.Read(make([]byte, 1)); err != nil { // etcd speaks first: its settings
+			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			const hello = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // and settings, of which there are none
+			if _, err := io.WriteString(conn, hello); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Read(make([]byte, 1)); err != nil { // etcd's own settings
 				t.Fatal(err)
 			}
 			cut(p)

@@ -5,7 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -27,7 +27,7 @@ func (p *Process) Snapshot(tb testing.TB) string {
 		tb.Fatalf("statetest: snapshot: %v", err)
 	}
 	defer from.Close()
-	file, err := os.CreateTemp(p.dir, "snapshot-")
+	file, err := os.CreateTemp(p.with.dir, "snapshot-")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -45,10 +45,7 @@ func (p *Process) Snapshot(tb testing.TB) string {
 func (p *Process) Restore(tb testing.TB, etcdutl, snapshot string, args ...string) {
 	tb.Helper()
 	p.forget(tb)
-	restore := exec.Command(etcdutl, append([]string{
-		"snapshot", "restore", snapshot, "--name=statetest", "--data-dir=" + filepath.Join(p.dir, "data"),
-		"--initial-cluster=statetest=" + p.peer, "--initial-advertise-peer-urls=" + p.peer,
-	}, args...)...)
+	restore := exec.Command(etcdutl, slices.Concat([]string{"snapshot", "restore", snapshot}, p.with.founding(), args)...)
 	if out, err := restore.CombinedOutput(); err != nil {
 		tb.Fatalf("statetest: %v: %v\n%s", restore.Args, err, out)
 	}
@@ -65,7 +62,7 @@ func (p *Process) Empty(tb testing.TB) {
 func (p *Process) forget(tb testing.TB) {
 	tb.Helper()
 	p.Stop()
-	if err := os.RemoveAll(filepath.Join(p.dir, "data")); err != nil {
+	if err := os.RemoveAll(p.with.dataDir()); err != nil {
 		tb.Fatal(err)
 	}
 }
