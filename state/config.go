@@ -65,6 +65,9 @@ type Config struct {
 
 	// MatchNodeUID makes an attach under another Node UID than the hold's a conflict.
 	MatchNodeUID bool
+	// AllowUnsafeEtcd opens an etcd older than the oldest safe version, with a
+	// warning, in place of ErrUnsafeEtcd.
+	AllowUnsafeEtcd bool
 	// ReadOnly makes nothing anew at the start and refuses every write.
 	ReadOnly bool
 	// By is who writes, for the records; default the host's name.

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coreos/go-semver/semver"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap/zapcore"
@@ -29,14 +28,6 @@ const (
 	// manyRevisions without one compaction mean that nobody compacts.
 	manyRevisions = 10_000
 )
-
-// oldest are the first releases without the faults that docs/design.md names:
-// bypassed RBAC, stale linearizable reads, lost watch events.
-var oldest = map[string]semver.Version{
-	"3.5": {Major: 3, Minor: 5, Patch: 33},
-	"3.6": {Major: 3, Minor: 6, Patch: 14},
-	"3.7": {Major: 3, Minor: 7, Patch: 1},
-}
 
 func dial(ctx context.Context, cfg Config) (*clientv3.Client, error) {
 	files, err := newTLSFiles(cfg)
@@ -105,7 +96,9 @@ func (l *Ledger) probe(ctx context.Context) error {
 		return err
 	}
 	l.warnOfClearText()
-	l.askMembers(ctx)
+	if err := l.askMembers(ctx); err != nil {
+		return err
+	}
 	if resp.Header.Revision > manyRevisions {
 		if _, err := l.client.Get(ctx, l.keys.ledger(), clientv3.WithRev(1), clientv3.WithCountOnly()); err == nil {
 			l.warn("etcd has %d revisions and was never compacted: set --auto-compaction-retention on it", resp.Header.Revision)
@@ -144,8 +137,9 @@ func (l *Ledger) reason(err error) error {
 }
 
 // askMembers asks every member for its status, all at once and not for long: one
-// that is down must not use up the time for the first contact.
-func (l *Ledger) askMembers(ctx context.Context) {
+// that is down must not use up the time for the first contact. It fails where
+// one that answers is of an unsafe version.
+func (l *Ledger) askMembers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.DialTimeout/4)
 	defer cancel()
 	endpoints := l.client.Endpoints()
@@ -156,22 +150,19 @@ func (l *Ledger) askMembers(ctx context.Context) {
 		joined.Go(func() { answers[i], errs[i] = l.client.Status(ctx, endpoint) })
 	}
 	joined.Wait()
+	versions := make([]string, len(endpoints))
 	for i, endpoint := range endpoints {
 		if errs[i] != nil {
 			l.warn("etcd member %s does not say its status: %v", endpoint, errs[i])
 			continue
 		}
+		versions[i] = answers[i].Version
 		l.judge(endpoint, answers[i])
 	}
+	return l.judgeVersions(endpoints, versions)
 }
 
 func (l *Ledger) judge(endpoint string, status *clientv3.StatusResponse) {
-	if v, err := semver.NewVersion(status.Version); err == nil {
-		first, known := oldest[fmt.Sprintf("%d.%d", v.Major, v.Minor)]
-		if v.LessThan(oldest["3.5"]) || known && v.LessThan(first) {
-			l.warn("etcd member %s is version %s, with known faults that matter here: use at least 3.5.33, 3.6.14 or 3.7.1", endpoint, v)
-		}
-	}
 	switch {
 	case status.DbSizeQuota > 0 && status.DbSizeQuota < smallQuota:
 		l.warn("etcd member %s has a quota of %d MiB: set --quota-backend-bytes on it, at least %d MiB", endpoint, status.DbSizeQuota>>20, smallQuota>>20)

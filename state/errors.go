@@ -45,6 +45,9 @@ var (
 	ErrRestored = errors.New("etcd was restored or replaced")
 	// ErrUnavailable: etcd did not answer, and nothing was sent that could still be carried out.
 	ErrUnavailable = errors.New("etcd is unavailable")
+	// ErrUnsafeEtcd: a member is older than the oldest version without faults that
+	// matter here. See Config.AllowUnsafeEtcd.
+	ErrUnsafeEtcd = errors.New("etcd is too old")
 	// ErrPermission: etcd refused the credentials or the role.
 	ErrPermission = errors.New("permission denied by etcd")
 	// ErrBeyondRole: etcd knows the user, and its role does not reach what the

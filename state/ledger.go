@@ -46,8 +46,8 @@ type Ledger struct {
 }
 
 // Open reaches etcd and reads the ledger's record, or makes it where there is
-// none. It fails with ErrUnavailable, ErrPermission or ErrInvalid, saying which
-// setting to look at, within Config.DialTimeout or ctx's end.
+// none. It fails with ErrUnavailable, ErrPermission, ErrUnsafeEtcd or ErrInvalid,
+// saying which setting to look at, within Config.DialTimeout or ctx's end.
 func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {

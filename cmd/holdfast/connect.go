@@ -44,6 +44,7 @@ func (f *ledgerFlags) config(w io.Writer) (state.Config, error) {
 		ElectionTTL:      f.waits.electionTTL,
 		DialTimeout:      f.dialTimeout,
 		RequestTimeout:   f.requestTimeout,
+		AllowUnsafeEtcd:  f.allowUnsafe,
 		By:               f.by,
 		Logger:           f.log.logger(w),
 	}, nil

@@ -36,6 +36,7 @@ type ledgerFlags struct {
 	user, passwordFile          string
 	prefix, driver, by          string
 	dialTimeout, requestTimeout time.Duration
+	allowUnsafe                 bool
 	waits                       waits
 	log                         logFlags
 }
@@ -90,6 +91,7 @@ func (f *ledgerFlags) addConnection(fs *pflag.FlagSet) {
 	own.StringVar(&f.driver, "driver", "", "CSI driver `name` that the ledger must be of (default whatever is on record)")
 	own.Var(newDuration(&f.dialTimeout, state.DefaultDialTimeout), "dial-timeout", "how long to try to reach etcd")
 	own.Var(newDuration(&f.requestTimeout, state.DefaultRequestTimeout), "request-timeout", "how long to wait for one answer of etcd")
+	own.BoolVar(&f.allowUnsafe, "allow-unsafe-etcd", false, "go on, with a warning, on an etcd older than 3.5.33, 3.6.14 or 3.7.1")
 	addSection(fs, own, sectionEtcd)
 }
 

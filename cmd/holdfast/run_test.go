@@ -63,3 +63,28 @@ func TestRun_Interrupted(t *testing.T) {
 		t.Errorf("exit code %d, %q; want %d and that it was interrupted", code, stderr.String(), exitFailed)
 	}
 }
+
+// An etcd that is too old is refused, to read too, until somebody allows it.
+func TestRun_UnsafeEtcd(t *testing.T) {
+	t.Parallel()
+	etcd := statetest.Start(t, statetest.WithVersions("3.6.13")).Endpoint()
+	verb := func(args ...string) (int, string) {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), append(args, "--endpoints", etcd, "--dial-timeout", "30s"), &stdout, &stderr)
+		return code, stderr.String()
+	}
+	attach := []string{"attach", "vol-1", "node-1", "--cluster", "east", "--cluster-uid", "uid"}
+	for _, args := range [][]string{attach, {"get", "vol-1"}, {"init"}} {
+		code, said := verb(args...)
+		if code != exitFailed || !strings.Contains(said, "3.6.14") || !strings.Contains(said, "--allow-unsafe-etcd") {
+			t.Errorf("holdfast %s: exit code %d, %s", args[0], code, said)
+		}
+	}
+	if code, said := verb(append(attach, "--allow-unsafe-etcd")...); code != exitDone {
+		t.Errorf("attach, which was allowed: exit code %d, %s", code, said)
+	}
+	code, said := verb("get", "vol-1", "--allow-unsafe-etcd", "--log-level", "warn")
+	if code != exitDone || !strings.Contains(said, "3.6.13") {
+		t.Errorf("get, which was allowed: exit code %d and the warning %q", code, said)
+	}
+}
