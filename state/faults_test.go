@@ -151,7 +151,7 @@ func TestOpen_BadInput(t *testing.T) {
 		"empty endpoint":   {Config{Endpoints: []string{""}}, ErrInvalid, "endpoints"},
 		"unknown endpoint": {Config{Endpoints: []string{"http://127.0.0.1:1"}, DialTimeout: time.Second}, ErrUnavailable, "connection refused"},
 		"one member down":  {Config{Endpoints: append([]string{"http://127.0.0.1:1"}, endpoints...)}, nil, ""},
-		"no such CA":       {Config{Endpoints: endpoints, CACertFile: "/no/such.pem"}, ErrInvalid, "/no/such.pem"},
+		"no such CA":       {Config{Endpoints: []string{"https://127.0.0.1:1"}, CACertFile: "/no/such.pem"}, ErrInvalid, "/no/such.pem"},
 		"no such scheme":   {Config{Endpoints: []string{"banana://x:1"}}, ErrInvalid, "banana://x:1"},
 		"no address":       {Config{Endpoints: []string{"::::"}}, ErrInvalid, "::::"},
 		"no port":          {Config{Endpoints: []string{"http://127.0.0.1"}}, ErrInvalid, "http://127.0.0.1"},
