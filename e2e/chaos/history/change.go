@@ -133,6 +133,7 @@ func (ch *change) apply() {
 		at.remove(raw)
 	}
 	for _, r := range ch.put {
+		r.removed = r.Kind == Detachments && ch.entry("removed", r.Key) != nil
 		at.put(r)
 		ch.checker.note(r)
 	}

@@ -73,7 +73,6 @@ func (c *Checker) Begin(segment int, revision int64, kvs []KV, bounds func(int64
 	base := &change{checker: c, number: revision}
 	for _, kv := range kvs {
 		if r := base.decode(kv); r != nil {
-			r.based = true
 			c.at.put(r)
 			base.shape(r)
 			c.note(r)

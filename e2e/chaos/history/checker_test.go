@@ -2,6 +2,7 @@ package history
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,10 @@ var stories = []struct {
 		s.step(put("freezes/b", `{"known":{"epoch":8}}`, 0))
 		s.step(del("freezes/b"), put("ledger", `{"epoch":8}`, 0))
 	}, FreezeLifted},
+	{"a restore's freeze lifted, and the epoch as before", func(s *story) {
+		s.step(put("freezes/b", `{"known":{"epoch":0}}`, 0))
+		s.step(del("freezes/b"), put("ledger", `{"epoch":1}`, 0))
+	}, FreezeLifted},
 
 	// Calls.
 	{"a hold that nobody asked for", func(s *story) { s.step(put("holds/v/x/a/node-1", `{"epoch":1}`, 0)) }, UnaskedHold},
@@ -134,6 +139,17 @@ var stories = []struct {
 		s.attach("v", "a", "node-1", 4)
 		s.call(CallEnd, "v", "a", "node-1")
 		s.step(del("holds/v/x/a/node-1"), del("attachments/a/node-1/v"))
+	}, UnexplainedEnd},
+	{"an end whose detachment names its token", func(s *story) {
+		hold := s.attach("v", "a", "node-1", 4)
+		s.call(CallEnd, "v", "a", "node-1")
+		s.step(append(ends("v", "a", "node-1", 9)[:2],
+			put("detachments/v/x/a/node-1", fmt.Sprintf(`{"graceMs":10000,"token":%d}`, newToken(1, hold)), 9))...)
+	}, ""},
+	{"an end whose detachment names another token", func(s *story) {
+		s.attach("v", "a", "node-1", 4)
+		s.call(CallEnd, "v", "a", "node-1")
+		s.step(append(ends("v", "a", "node-1", 9)[:2], put("detachments/v/x/a/node-1", `{"graceMs":10000,"token":7}`, 9))...)
 	}, UnexplainedEnd},
 	{"an eviction", func(s *story) {
 		hold := s.attach("v", "a", "node-1", 4)
@@ -212,6 +228,29 @@ var stories = []struct {
 	{"a grace that ends early and of which nobody was told", func(s *story) {
 		s.attach("v", "a", "node-1", 4)
 		s.detach("v", "a", "node-1", 9)
+		s.step(del("detachments/v/x/a/node-1"))
+	}, ""},
+	{"a grace that its own cluster's attach ends", func(s *story) {
+		s.attach("v", "a", "node-1", 4)
+		s.detach("v", "a", "node-1", 9)
+		s.attach("v", "a", "node-2", 4, del("detachments/v/x/a/node-1"))
+	}, EarlyEnd},
+	{"a grace that another volume's attach ends", func(s *story) {
+		s.attach("v", "a", "node-1", 4)
+		b := s.call(CallEnd, "v", "a", "node-1")
+		s.step(ends("v", "a", "node-1", 9)...)
+		b.Done(true)
+		s.now += 20 * time.Second
+		s.attach("w", "a", "node-2", 4, del("detachments/v/x/a/node-1"), put("journal/a/1", `{"action":"forced","volume":"w","node":"node-2"}`, 93))
+	}, EarlyEnd},
+	{"a removal's grace that ends early", func(s *story) {
+		s.remove(s.orphan())
+		s.step(del("detachments/v/x/a/node-1"))
+	}, EarlyEnd},
+	{"a removal's grace that ends early, of an etcd that stood still", func(s *story) {
+		hold, e := s.orphan()
+		s.stalls[s.mirror.revision+1] = 6 * time.Second
+		s.remove(hold, e)
 		s.step(del("detachments/v/x/a/node-1"))
 	}, ""},
 	{"a grace whose lease is revoked by hand", func(s *story) {
@@ -371,7 +410,11 @@ func TestChecker_OverARestore(t *testing.T) {
 	s.attach("v", "a", "node-1", 4)
 	s.begin(2, snapshot)
 	must(t, s.checker.Report().Err())
-	s.attach("v", "a", "node-2", 4)
+	s.step(put("ledger", `{"epoch":1,"frozen":null}`, 0)) // as it was: that accepts nothing
+	for range 4 {
+		s.step(put("clusters/a", `{}`, 0))
+	}
+	s.attach("v", "a", "node-2", 4) // under the very token that was lost
 	err := s.checker.Report().Err()
 	for _, want := range []Invariant{WrittenWhileRestored, TokenNotGrown} {
 		if !errors.Is(err, want) {
@@ -384,6 +427,21 @@ func TestChecker_OverARestore(t *testing.T) {
 	s.step(put("holds/u/x/a/node-1", `{"epoch":2}`, 0))
 	if r := s.checker.Report(); r.Err() != nil || r.Segments != 2 {
 		t.Errorf("after the epoch was raised: %+v", r)
+	}
+}
+
+// When what a segment's list has was put is not known, and so not how long it was.
+func TestChecker_SkipsWaitsOfBeforeItsList(t *testing.T) {
+	s := tell(t)
+	s.attach("v", "a", "node-1", 4)
+	s.call(CallEnd, "v", "a", "node-1").Done(false)
+	s.step(ends("v", "a", "node-1", 9)...)
+	s.told = NewTold(s.told.now)
+	s.checker.told = s.told // nobody knows of a call any more
+	s.begin(2, s.mirror)
+	s.step(del("detachments/v/x/a/node-1"))
+	if r := s.checker.Report(); r.Err() != nil || r.Skipped != 1 || len(r.Tolerated) != 0 {
+		t.Errorf("report: %+v", r)
 	}
 }
 

@@ -19,7 +19,7 @@ const wait = 2 * time.Second
 
 // run is an observed etcd, and a ledger in it.
 type run struct {
-	etcd *statetest.Etcd
+	etcd server
 	told *Told
 	obs  *Observer
 	raw  *clientv3.Client
@@ -30,13 +30,19 @@ type run struct {
 	a, b   *state.Cluster
 }
 
+// server is a statetest.Etcd or a statetest.Cluster.
+type server interface {
+	Endpoints() []string
+	Client(testing.TB) *clientv3.Client
+}
+
 // observe starts an etcd with an observer that has seen nothing of it yet.
 func observe(t *testing.T, edit ...func(*Config)) *run {
 	t.Helper()
 	return observeAt(t, statetest.Start(t), edit...)
 }
 
-func observeAt(t *testing.T, etcd *statetest.Etcd, edit ...func(*Config)) *run {
+func observeAt(t *testing.T, etcd server, edit ...func(*Config)) *run {
 	t.Helper()
 	begun := time.Now()
 	now := func() time.Duration { return time.Since(begun) }
@@ -268,7 +274,8 @@ func (r *run) eviction(t *testing.T) {
 // A compaction that the observer has kept up with takes nothing from it, nor
 // does an etcd that goes away for a while.
 func TestObserver_GoesOnThroughCompactionAndRestart(t *testing.T) {
-	r := observe(t).open(t)
+	etcd := statetest.Start(t)
+	r := observeAt(t, etcd).open(t)
 	ctx := t.Context()
 	for range 3 {
 		r.attach(t, r.a, state.AttachRequest{Volume: "pvc-1", Node: "node-1"})
@@ -276,7 +283,7 @@ func TestObserver_GoesOnThroughCompactionAndRestart(t *testing.T) {
 		must(t, r.obs.CatchUp(ctx))
 		_, err := r.raw.Compact(ctx, r.obs.Revision())
 		must(t, err)
-		r.etcd.Restart(t)
+		etcd.Restart(t)
 	}
 	r.clean(t, "a", "b")
 }
@@ -322,4 +329,27 @@ func TestObserver_GoesOnAfterACut(t *testing.T) {
 		must(t, r.obs.CatchUp(t.Context()))
 	}
 	r.clean(t)
+}
+
+// Members that are killed, the leader among them, and a time without a quorum
+// take nothing from it.
+func TestObserver_GoesOnThroughKilledMembers(t *testing.T) {
+	cluster := statetest.StartCluster(t, 3)
+	r := observeAt(t, cluster).open(t)
+	for i := range 3 {
+		leader := cluster.Leader(t)
+		cluster.Member(leader).Kill(t)
+		for err := state.ErrUnavailable; err != nil; { // until they have another
+			_, err = r.a.Attach(t.Context(), state.AttachRequest{Volume: "pvc-1", Node: "node-1"})
+		}
+		r.detach(t, r.a, "pvc-1", "node-1")
+		if i == 1 { // the quorum too
+			other := (leader + 1) % 3
+			cluster.Member(other).Kill(t)
+			cluster.Member(other).Start(t)
+		}
+		cluster.Member(leader).Start(t)
+		must(t, r.obs.CatchUp(t.Context()))
+	}
+	r.clean(t, "a")
 }

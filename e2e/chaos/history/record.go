@@ -39,8 +39,8 @@ type Record struct {
 	Key
 	KV    KV
 	value value
-	// based: it came with a segment's list, so that when it was put is unknown.
-	based bool
+	// removed: a detachment that a removal has left.
+	removed bool
 }
 
 func (r *Record) String() string {

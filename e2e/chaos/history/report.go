@@ -96,7 +96,8 @@ type Report struct {
 	Violations []Violation
 	Violated   int
 	// Tolerated would be violations, had anybody been told: a wait that was cut
-	// short and whose call has not returned, or with an unknown outcome.
+	// short and whose call has not returned, or with an unknown outcome, or that
+	// was left by a removal while etcd stood still.
 	Tolerated []Violation
 	// Ended counts the waits that ended by themselves, by kind; Skipped those
 	// of them that could not be judged, as they came with a segment's list.

@@ -16,6 +16,7 @@ type story struct {
 	checker *Checker
 	mirror  *mirror
 	times   map[int64]time.Duration
+	stalls  map[int64]time.Duration // how much earlier each may have been
 }
 
 const at = "2026-01-01T00:00:00Z"
@@ -24,7 +25,7 @@ const at = "2026-01-01T00:00:00Z"
 const wide = 100 * time.Millisecond
 
 func tell(t *testing.T) *story {
-	s := &story{t: t, now: time.Second, times: map[int64]time.Duration{}}
+	s := &story{t: t, now: time.Second, times: map[int64]time.Duration{}, stalls: map[int64]time.Duration{}}
 	s.told = NewTold(func() time.Duration { return s.now })
 	s.checker = NewChecker(Checks{LeastLapse: 2 * time.Second, Retention: 30 * time.Second, AttachesTold: true}, s.told)
 	s.begin(1, newMirror(1, nil))
@@ -35,7 +36,7 @@ func tell(t *testing.T) *story {
 func (s *story) begin(segment int, m *mirror) {
 	s.mirror = m
 	s.checker.Begin(segment, m.revision, slices.Collect(maps.Values(m.kvs)), func(revision int64, received time.Duration) Bounds {
-		return Bounds{s.times[revision] - wide, min(s.times[revision]+wide, received)}
+		return Bounds{s.times[revision] - wide - s.stalls[revision], min(s.times[revision]+wide, received)}
 	})
 }
 

@@ -39,7 +39,7 @@ func (ch *change) waited(i Invariant, r *Record, wait time.Duration, unreported 
 		switch {
 		case c.told.wasRevoked(r.KV.Lease):
 			return
-		case r.based || r.KV.Mod <= c.begin:
+		case r.KV.Mod <= c.begin: // the segment's list had it: when it was put is not known
 			c.report.Skipped++
 			return
 		}
@@ -75,8 +75,19 @@ func (ch *change) graceOver(d *Record) {
 		return
 	}
 	ch.waited(EarlyEnd, d, wait, func() bool {
-		return ch.untold(CallEnd, d.Volume, d.place()) || ch.untold(CallEvict, d.Volume, d.place())
+		return ch.untold(CallEnd, d.Volume, d.place()) || ch.untold(CallEvict, d.Volume, d.place()) || ch.stalled(d)
 	})
+}
+
+// stall is how far apart the bounds of a revision are at least if etcd stood
+// still for longer than a removal waits for its answer.
+const stall = time.Second
+
+// stalled: a removal left it, in a request that etcd may have carried out only
+// when its sender had given up. It is sent once, and nobody looks after its waits.
+func (ch *change) stalled(d *Record) bool {
+	put := ch.checker.bounds(d.KV.Mod, ch.when.Upper)
+	return d.removed && put.Upper-put.Lower > stall
 }
 
 // windowOver: a window ends with one of its holds, or by itself.
