@@ -82,16 +82,18 @@ func (o *attach) take(ctx context.Context) (leases, error) {
 }
 
 // free compares that nothing stands in the way of a new hold: no hold that
-// excludes it, no other cluster's grace, and no end of our own node's hold that
+// excludes it, or is our own, no other cluster's grace, and no end of our own node's hold that
 // is newer than what we knew when we were called.
 func (o *attach) free(r int64) []clientv3.Cmp {
 	k := o.c.ledger.keys
 	v, me := o.req.Volume, o.c.name
 	held := []string{v}
+	var ifs []clientv3.Cmp
 	if o.req.Mode == Shared {
 		held = append(held, Exclusive.Letter())
+		// Put again, our own hold would keep its create revision, and so its token.
+		ifs = append(ifs, absent(k.hold(v, Shared, me, o.req.Node)))
 	}
-	var ifs []clientv3.Cmp
 	if !failpoint.Planted(failpoint.DropHoldCompare) {
 		ifs = append(ifs, emptyRange(k.under(kindHold, held...)))
 	}
