@@ -180,33 +180,85 @@ func (p *partition) check(timeout time.Duration) (*Violation, int) {
 	if p.impossible != "" {
 		return &Violation{Volume: p.volume, Reason: p.impossible}, 0
 	}
-	result, info := porcupine.CheckOperationsVerbose(p.model(), p.operations(), timeout)
-	switch result {
-	case porcupine.Ok:
-		return nil, p.expiries(info)
-	case porcupine.Unknown:
-		return &Violation{Volume: p.volume, Undecided: true, Reason: fmt.Sprintf("not decided within %s: %d calls", timeout, len(p.calls))}, 0
+	s := &search{partition: p, budget: searchBytes / (len(p.steps)/8 + bytesAStep)}
+	result := porcupine.CheckOperationsTimeout(s.model(), p.operations(), timeout)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case result == porcupine.Ok && s.deepest == nil:
+		return nil, 0
+	case result == porcupine.Ok:
+		return nil, s.deepest.expiries
+	case result == porcupine.Unknown || s.budget == 0:
+		return &Violation{Volume: p.volume, Undecided: true, Reason: fmt.Sprintf("not decided within %s and %d MiB; %s", timeout, searchBytes>>20, s.stuck())}, 0
 	}
-	return &Violation{Volume: p.volume, Reason: p.stuck(info)}, 0
+	return &Violation{Volume: p.volume, Reason: s.stuck()}, 0
 }
 
-func (p *partition) model() porcupine.Model {
+const (
+	// searchBytes bounds the memory of one search, which keeps each volume and
+	// set of steps that it has met; bytesAStep is what of it a step may cost.
+	searchBytes = 1 << 30
+	bytesAStep  = 2 << 10
+)
+
+// search is one search for an order of a partition's steps.
+type search struct {
+	*partition
+
+	mu      sync.Mutex
+	budget  int
+	deepest *volume // after the longest order so far
+}
+
+// try is step, within the budget.
+func (s *search) try(v *volume, next *step) []any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.budget == 0 {
+		return nil
+	}
+	var out []any
+	for _, t := range s.step(v, next) {
+		s.budget = max(s.budget-1, 0)
+		t.v.last, t.v.by, t.v.depth, t.v.expiries = v, next, v.depth+1, v.expiries+t.expiries
+		if s.deepest == nil || t.v.depth > s.deepest.depth {
+			s.deepest = t.v
+		}
+		out = append(out, t.v)
+	}
+	return out
+}
+
+func (s *search) model() porcupine.Model {
 	nm := porcupine.NondeterministicModel{
-		Init: func() []any { return []any{&volume{known: p.known}} },
-		Step: func(v, s, _ any) []any {
-			trials := p.step(v.(*volume), s.(*step))
-			next := make([]any, 0, len(trials))
-			for _, t := range trials {
-				next = append(next, t.v)
-			}
-			return next
-		},
+		Init:              func() []any { return []any{&volume{known: s.known}} },
+		Step:              func(v, next, _ any) []any { return s.try(v.(*volume), next.(*step)) },
 		Equal:             equal,
 		Hash:              hash,
-		DescribeOperation: func(s, _ any) string { return s.(*step).String() },
+		DescribeOperation: func(next, _ any) string { return next.(*step).String() },
 		DescribeState:     func(v any) string { return v.(*volume).String() },
 	}
 	return nm.ToModel()
+}
+
+// stuck tells of the longest order that was found, and what may not follow it.
+func (s *search) stuck() string {
+	done := map[*step]bool{}
+	now := &volume{known: s.known}
+	if s.deepest != nil {
+		now = s.deepest
+	}
+	for v := s.deepest; v != nil && v.by != nil; v = v.last {
+		done[v.by] = true
+	}
+	var next *step
+	for _, o := range s.steps {
+		if !done[o] && (next == nil || o.end < next.end) {
+			next = o
+		}
+	}
+	return fmt.Sprintf("%d of %d steps have an order; then it is [%s], and this can't follow: %s", len(done), len(s.steps), now, next)
 }
 
 func (p *partition) operations() []porcupine.Operation {
@@ -223,53 +275,4 @@ func (p *partition) operations() []porcupine.Operation {
 		ops = append(ops, porcupine.Operation{ClientId: client, Input: s, Call: int64(s.begin), Return: int64(s.end)})
 	}
 	return ops
-}
-
-// orders are the longest orders that were found.
-func orders(info porcupine.LinearizationInfo) [][]porcupine.Operation {
-	var out [][]porcupine.Operation
-	for _, partition := range info.PartialLinearizationsOperations() {
-		out = append(out, partition...)
-	}
-	return slices.SortedFunc(slices.Values(out), func(a, b []porcupine.Operation) int { return cmp.Compare(len(b), len(a)) })
-}
-
-// expiries replays the order that was found.
-func (p *partition) expiries(info porcupine.LinearizationInfo) int {
-	found := orders(info)
-	if len(found) == 0 {
-		return 0
-	}
-	needed := map[*volume]int{{known: p.known}: 0}
-	for _, op := range found[0] {
-		next := map[*volume]int{}
-		for v, n := range needed {
-			for _, t := range p.step(v, op.Input.(*step)) {
-				next[t.v] = n + t.expiries
-			}
-		}
-		needed = next
-	}
-	return slices.Min(slices.Collect(maps.Values(needed)))
-}
-
-// stuck tells of the longest order that was found, and what may not follow it.
-func (p *partition) stuck(info porcupine.LinearizationInfo) string {
-	found := orders(info)
-	if len(found) == 0 {
-		return fmt.Sprintf("none of its %d calls can be the first", len(p.calls))
-	}
-	states, done := []*volume{{known: p.known}}, map[*step]bool{}
-	for _, op := range found[0] {
-		var next []*volume
-		for _, v := range states {
-			for _, t := range p.step(v, op.Input.(*step)) {
-				next = append(next, t.v)
-			}
-		}
-		states, done[op.Input.(*step)] = next, true
-	}
-	left := slices.DeleteFunc(slices.Clone(p.steps), func(s *step) bool { return done[s] })
-	slices.SortFunc(left, func(a, b *step) int { return cmp.Compare(a.end, b.end) })
-	return fmt.Sprintf("%d of %d steps have an order; then it is %v, and this can't follow: %s", len(done), len(p.steps), states, left[0])
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,8 +14,11 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// visualizeFor bounds the search whose longest orders a picture shows.
-const visualizeFor = 30 * time.Second
+// The search whose longest orders a picture shows is bounded: it keeps them all.
+const (
+	visualizeFor   = 30 * time.Second
+	visualizeSteps = 20_000
+)
 
 // Visualize writes the history of one volume: for each segment between cuts the
 // picture that porcupine draws, <dir>/<name>-<segment>.html, and beside them
@@ -37,9 +41,11 @@ func (r *Report) Visualize(volume, dir string) ([]string, error) {
 		}
 		path := fmt.Sprintf("%s-%d.html", name, i)
 		files = append(files, path)
-		_, info := porcupine.CheckOperationsVerbose(p.model(), p.operations(), visualizeFor)
+		model := (&search{partition: p, budget: visualizeSteps}).model()
+		_, info := porcupine.CheckOperationsVerbose(model, p.operations(), visualizeFor)
+		replay := &search{partition: p, budget: math.MaxInt}
 		info.AddAnnotations(p.annotations())
-		errs = append(errs, writeTo(path, func(w io.Writer) error { return porcupine.Visualize(p.model(), info, w) }))
+		errs = append(errs, writeTo(path, func(w io.Writer) error { return porcupine.Visualize(replay.model(), info, w) }))
 	}
 	return files, errors.Join(errs...)
 }

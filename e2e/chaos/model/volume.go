@@ -23,6 +23,12 @@ type volume struct {
 	holds       []hold
 	detachments []detachment
 	window      *window
+
+	// The order that led here; it tells no volumes apart.
+	last     *volume
+	by       *step
+	depth    int
+	expiries int
 }
 
 type hold struct {
