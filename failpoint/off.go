@@ -10,6 +10,12 @@ import (
 // Enabled says whether this program was built with the tag.
 const Enabled = false
 
+// Plant does nothing.
+func Plant(Fault) (undo func()) { return func() {} }
+
+// SetOffset does nothing.
+func SetOffset(time.Duration) {}
+
 // Planted says whether a fault is planted.
 func Planted(Fault) bool { return false }
 
