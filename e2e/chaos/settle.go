@@ -1,0 +1,110 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/failpoint"
+	"github.com/holdfast-storage/holdfast/state"
+)
+
+const (
+	// settleWithin bounds the recovery: lapses, quarantines and graces that have
+	// to end, by leases that a leader change of etcd starts afresh.
+	settleWithin = 90 * time.Second
+	settleLook   = 100 * time.Millisecond
+	// finalOrphans are what each cluster's lost node leaves behind.
+	finalOrphans = 5
+)
+
+// settle takes all faults back, has each cluster lose a node for good, and
+// waits until nothing is left to do: it returns what is.
+func (r *run) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleWithin+time.Minute)
+	defer cancel()
+	failpoint.SetOffset(0)
+	if err := r.etcd.HealAll(ctx); err != nil {
+		return fmt.Errorf("etcd does not recover: %w", err)
+	}
+	for _, l := range r.lists {
+		if err := l.say(nil); err != nil {
+			return err
+		}
+		r.returnAll(l)
+	}
+	for _, c := range r.controllers {
+		c.comeBack()
+	}
+	if r.cfg.EndEarly && len(r.observer.Report().Violations) > 0 {
+		return nil // it has what it is for
+	}
+	for name, l := range r.lists {
+		if err := r.loseNode(ctx, name, l); err != nil {
+			return fmt.Errorf("losing a node of cluster %s: %w", name, err)
+		}
+	}
+	var left error
+	for deadline := time.Now().Add(settleWithin); time.Now().Before(deadline); sleep(ctx, settleLook) {
+		if left = r.left(ctx); left == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("after %v without a fault there is still something to do: %w", settleWithin, left)
+}
+
+// loseNode takes the last node away for good, with a few volumes on it.
+func (r *run) loseNode(ctx context.Context, name string, l *nodeList) error {
+	as, err := r.operator.Cluster(ctx, state.Identity{Name: name, UID: uidOf(name)})
+	if err != nil {
+		return err
+	}
+	node := l.names[len(l.names)-1]
+	for i := range finalOrphans {
+		if _, err := as.Attach(ctx, state.AttachRequest{Volume: fmt.Sprintf("last-%s-%d", name, i), Node: node}); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	r.given[node] = true
+	r.mu.Unlock()
+	r.recorder.Away(placeOf(name, node), r.wait(grace))
+	return l.remove(node)
+}
+
+// left says what is still to be done: waits that have not ended, orphans that
+// have not been removed, holds that their clusters do not stand by.
+func (r *run) left(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	resp, err := r.raw.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil {
+		return err
+	}
+	holds, attachments := 0, 0
+	for _, kv := range resp.Kvs {
+		kind, rest, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), prefix), "/")
+		switch kind {
+		case "detachments", "migrations", "quarantines", "freezes":
+			return fmt.Errorf("%s", kv.Key)
+		case "holds":
+			holds++
+		case "attachments":
+			attachments++
+			if parts := strings.Split(rest, "/"); len(parts) == 3 && r.lost(parts[1]) {
+				return fmt.Errorf("an orphan: %s", kv.Key)
+			}
+		}
+	}
+	if holds != attachments {
+		return fmt.Errorf("%d holds, and %d attachments that stand by them", holds, attachments)
+	}
+	if holds == 0 && len(resp.Kvs) == 0 {
+		return errors.New("there is nothing at all")
+	}
+	return nil
+}
