@@ -97,6 +97,10 @@ func (o *attach) free(r int64) []clientv3.Cmp {
 	if !failpoint.Planted(failpoint.DropHoldCompare) {
 		ifs = append(ifs, emptyRange(k.under(kindHold, held...)))
 	}
+	if o.req.Mode == Shared {
+		// Of the shared holds only our own is in the way: it is there already.
+		ifs = append(ifs, absent(k.hold(v, Shared, me, o.req.Node)))
+	}
 	if !failpoint.Planted(failpoint.DropR) {
 		ifs = append(ifs, notAfter(k.detachment(v, o.req.Mode, me, o.req.Node), r))
 	}

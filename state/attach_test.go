@@ -117,6 +117,35 @@ func TestAttach_Shared(t *testing.T) {
 	mustHold(t, l, "pvc-1", StateAttached, Place{"b", "node-1"})
 }
 
+// A shared hold's own attach again is answered with the hold as it is, and never
+// writes it anew: another token would be nobody's.
+func TestAttach_SharedAgain(t *testing.T) {
+	l := openLedger(t)
+	c := asCluster(t, l, "a")
+	req := AttachRequest{Volume: "pvc-1", Node: "node-1", NodeUID: "uid", Mode: Shared}
+	first, err := c.Attach(t.Context(), req)
+	mustBe(t, err, nil)
+	strict := again(t, l, func(c *Config) { c.MatchNodeUID = true })
+	mustAnswer := func(what string) {
+		t.Helper()
+		h, err := c.Attach(t.Context(), req)
+		mustBe(t, err, nil)
+		v := read(t, l, "pvc-1")
+		if h.Token != first.Token || v.Holds[0].Since != first.Since || len(v.Attachments) != 1 || v.Attachments[0].Token != first.Token {
+			t.Errorf("%s: answered %+v, and the volume is %+v; want the hold of token %s", what, h, v, first.Token)
+		}
+	}
+	mustAnswer("attached again")
+	lapse(t, l, "pvc-1", Place{"a", "node-1"})
+	mustAnswer("attached again, lapsed")
+	req.NodeUID = "another"
+	mustAnswer("attached again under another UID")
+	_, err = asCluster(t, strict, "a").Attach(t.Context(), req)
+	mustBe(t, err, ErrConflict)
+	_, err = c.Detach(t.Context(), DetachRequest{Volume: "pvc-1", Node: "node-1", Token: first.Token})
+	mustBe(t, err, nil)
+}
+
 func TestAttach_NodeUID(t *testing.T) {
 	l := openLedger(t)
 	strict := asCluster(t, again(t, l, func(c *Config) { c.MatchNodeUID = true }), "a")
