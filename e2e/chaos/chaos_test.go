@@ -64,7 +64,7 @@ func config(t testing.TB, seed uint64) Config {
 		Etcd: program(t, *chaosEtcd, "etcd-gofail"), Etcdutl: program(t, *chaosUtil, "etcdutl"),
 		Holdfast: program(t, "", "holdfast-failpoints"),
 		// Some seeds each have what would make the others' checks less sharp.
-		Revoke: seed%5 == 3,
+		Revoke: seed%5 == 3, Restore: seed%5 == 4,
 	}
 	if *chaosLoud {
 		c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))

@@ -63,7 +63,7 @@ const (
 	window        = 3 * time.Second
 	retention     = time.Hour
 	electionTTL   = 3 * time.Second
-	staleAfter    = 8 * time.Second
+	staleAfter    = 15 * time.Second
 	requestWithin = 2 * time.Second
 )
 

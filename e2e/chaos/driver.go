@@ -39,13 +39,12 @@ func newDriver(r *run, id int, cluster string) *driver {
 func (d *driver) drive(ctx context.Context) error {
 	defer d.close()
 	for ctx.Err() == nil {
-		if !d.run.gate.pass(ctx) {
-			return nil
-		}
 		if d.ledger == nil && !d.open(ctx) {
 			continue
 		}
+		d.run.calm.RLock()
 		d.step(ctx)
+		d.run.calm.RUnlock()
 		sleep(ctx, time.Duration(d.random.Int64N(int64(2*d.run.cfg.Pace))))
 	}
 	return nil

@@ -14,6 +14,8 @@ import (
 const operatorID = 900
 
 func (r *run) freezeLedger(ctx context.Context, _ uint64, _ time.Duration) (func(context.Context) error, error) {
+	r.calm.RLock()
+	defer r.calm.RUnlock()
 	p := r.recorder.Begin(operatorID, model.Op{Kind: model.Freeze})
 	err := r.operator.Freeze(ctx, "operator", "chaos")
 	p.End(model.Failed(err))
@@ -26,9 +28,11 @@ func (r *run) freezeLedger(ctx context.Context, _ uint64, _ time.Duration) (func
 // unfreeze tries until the ledger is known to be free.
 func (r *run) unfreeze(ctx context.Context) error {
 	for {
+		r.calm.RLock()
 		p := r.recorder.Begin(operatorID, model.Op{Kind: model.Unfreeze})
 		err := r.operator.Unfreeze(ctx, "operator", false)
 		p.End(model.Failed(err))
+		r.calm.RUnlock()
 		if err == nil || errors.Is(err, state.ErrNotFound) && !errors.Is(err, state.ErrUnknownOutcome) {
 			return nil
 		}
@@ -41,10 +45,14 @@ func (r *run) unfreeze(ctx context.Context) error {
 
 func (r *run) pauseRemovals(ctx context.Context, pick uint64, _ time.Duration) (func(context.Context) error, error) {
 	name := clusterNames[pick%uint64(len(clusterNames))]
+	r.calm.RLock()
+	defer r.calm.RUnlock()
 	err := r.operator.Pause(ctx, name, "operator", "chaos", 0)
 	return func(ctx context.Context) error {
 		for {
+			r.calm.RLock()
 			err := r.operator.Resume(ctx, name, "operator")
+			r.calm.RUnlock()
 			if err == nil || errors.Is(err, state.ErrNotFound) || ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -57,6 +65,8 @@ func (r *run) pauseRemovals(ctx context.Context, pick uint64, _ time.Duration) (
 // whom it is lost.
 func (r *run) evictLapsed(ctx context.Context, pick uint64, _ time.Duration) (func(context.Context) error, error) {
 	name := clusterNames[pick%uint64(len(clusterNames))]
+	r.calm.RLock()
+	defer r.calm.RUnlock()
 	var lapsed []state.Hold
 	for h, err := range r.operator.Holds(ctx, state.HoldFilter{Cluster: name}) {
 		if err != nil {

@@ -67,6 +67,11 @@ func (p *Report) take(h history.Report, err error) {
 // check looks whether each volume's history is linearizable, and keeps those
 // that are not.
 func (p *Report) check(h model.History, folder string) {
+	if text, err := json.Marshal(h); err != nil {
+		p.add(err)
+	} else {
+		p.add(os.WriteFile(filepath.Join(folder, "calls.json"), text, 0o600))
+	}
 	p.Model = model.Check(h, checkWithin)
 	drawn := map[string]bool{}
 	for _, v := range p.Model.Violations {
@@ -77,11 +82,6 @@ func (p *Report) check(h model.History, folder string) {
 		files, err := p.Model.Visualize(v.Volume, folder)
 		p.add(err)
 		p.Pictures = append(p.Pictures, files...)
-	}
-	if text, err := json.Marshal(h); err != nil {
-		p.add(err)
-	} else {
-		p.add(os.WriteFile(filepath.Join(folder, "calls.json"), text, 0o600))
 	}
 }
 

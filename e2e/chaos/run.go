@@ -40,8 +40,8 @@ type run struct {
 	lists       map[string]*nodeList
 	controllers []*controller
 	operator    *state.Ledger
-	gate        gate
 	alone       alone
+	calm        sync.RWMutex       // held by all who call, and by a restore alone
 	stop        context.CancelFunc // ends the faults early
 
 	laters sync.WaitGroup
@@ -49,7 +49,6 @@ type run struct {
 	mu       sync.Mutex
 	counts   map[string]int
 	problems []error
-	restored bool
 	given    map[string]bool // nodes that are away for good
 }
 
@@ -225,7 +224,6 @@ func (r *run) driveAndBreak(ctx context.Context) {
 	defer r.stop()
 	steps := schedule(r.cfg.Seed, r.cfg.Time, r.tracks())
 	r.cfg.Log.Info("schedule", "seed", r.cfg.Seed, "steps", "\n"+describe(steps))
-	r.gate.open()
 	var driving sync.WaitGroup
 	working, stop := context.WithCancel(ctx)
 	for i := range clusterNames {
@@ -237,6 +235,13 @@ func (r *run) driveAndBreak(ctx context.Context) {
 				}
 			})
 		}
+	}
+	if r.cfg.Restore {
+		driving.Go(func() {
+			if err := r.setBack(working); err != nil {
+				r.problem(err)
+			}
+		})
 	}
 	from := r.now()
 	play(ctx, func() time.Duration { return r.now() - from }, steps, func(s step, err error) {
