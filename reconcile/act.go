@@ -214,6 +214,9 @@ func (n *nodeRemoval) send(ctx context.Context, batch []Orphan, d state.Departur
 		if errors.Is(err, state.ErrUnknownOutcome) {
 			result = resultUnknown
 		}
+		if errors.Is(err, state.ErrRestored) && n.term.witness != nil {
+			n.term.witness.look()
+		}
 		sent(result == resultUnknown)
 		n.metrics.removals.WithLabelValues(string(d.Reason), result).Add(float64(len(batch)))
 		return fmt.Errorf("removing %d orphans: %w", len(batch), err)

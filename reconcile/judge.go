@@ -56,6 +56,7 @@ func (r *run) look(t *term, name string, put *state.Departure) NodePlan {
 		n.Departure, n.Quarantined = put, false
 	}
 	g := Gates{UID: r.cfg.Cluster.UID(), Leading: t != nil && t == r.term.Load(), MatchNodeUID: r.ledger.MatchNodeUID}
+	g.Unwitnessed = t != nil && t.witness != nil && !t.witness.proven.Load()
 	if t != nil && (len(n.Attachments) > 0 || t.isEngaged()) {
 		g.Braked = t.braked(c)
 	}

@@ -27,7 +27,9 @@ type term struct {
 	lead   *state.Leadership // nil in a dry run
 	cancel context.CancelFunc
 	brake  *brake
-	poke   chan struct{} // the brake may say something else now
+	// witness is nil where none is kept, and in a dry run.
+	witness *witness
+	poke    chan struct{} // the brake may say something else now
 
 	mu      sync.Mutex
 	verdict Verdict
@@ -125,6 +127,9 @@ func (r *run) serve(ctx context.Context, lead *state.Leadership) {
 	case <-loaded:
 	case <-ctx.Done():
 		return
+	}
+	if t.witness = r.witnessing(lead); t.witness != nil {
+		joined.Go(func() { t.witness.run(ctx) })
 	}
 	r.term.Store(t)
 	defer r.term.Store(nil)

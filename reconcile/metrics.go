@@ -18,7 +18,8 @@ type metrics struct {
 	brake, overdue                  prometheus.Gauge
 	judgements, passes              *prometheus.CounterVec
 	departures, fences, live, fails *prometheus.CounterVec
-	removals                        *prometheus.CounterVec
+	removals, witness               *prometheus.CounterVec
+	restores                        prometheus.Counter
 	latency                         *prometheus.HistogramVec
 }
 
@@ -28,6 +29,8 @@ const (
 	resultError   = "error"
 	resultRefused = "refused"
 	resultUnknown = "unknown"
+	// resultRestored: etcd is not the one it was.
+	resultRestored = "restored"
 
 	liveConfirmed    = "confirmed"
 	liveContradicted = "contradicted"
@@ -62,9 +65,13 @@ func newMetrics() *metrics {
 		passes:     counter("passes_total", "Explicit passes over all suspects, by result.", "result"),
 		departures: counter("departures_total",
 			"Departures put, replaced (put anew), returned (the node is back) and withdrawn (nothing needs it any more).", "action"),
-		fences:   counter("fences_total", "Calls of the fencer, by result.", "result"),
-		live:     counter("live_checks_total", "Look-ups of a node just before a removal, by result.", "result"),
-		fails:    counter("reconcile_errors_total", "Judgements that ended with an error and are tried again, by reason.", "reason"),
+		fences:  counter("fences_total", "Calls of the fencer, by result.", "result"),
+		live:    counter("live_checks_total", "Look-ups of a node just before a removal, by result.", "result"),
+		fails:   counter("reconcile_errors_total", "Judgements that ended with an error and are tried again, by reason.", "reason"),
+		witness: counter("witness_rounds_total", "Comparisons and renewals of the leader's witness, in etcd and outside it, by result.", "result"),
+		restores: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "holdfast_restores_noticed_total", Help: "Times that a leader found, by its witness, that etcd was restored or replaced. An alarm.",
+		}),
 		removals: counter("removals_total", "Orphans that a removal was sent for, by reason and result.", "reason", "result"),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "holdfast_removal_latency_seconds",
@@ -96,6 +103,7 @@ func (m *metrics) zero() {
 	for vec, values := range map[*prometheus.CounterVec][]string{
 		m.passes:     {resultOK, resultError},
 		m.fences:     {resultOK, resultError},
+		m.witness:    {resultOK, resultError, resultRestored},
 		m.live:       {liveConfirmed, liveContradicted, resultError},
 		m.departures: {departurePut, departureReplaced, departureReturned, departureWithdrawn},
 	} {
@@ -112,6 +120,7 @@ func (m *metrics) zero() {
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.orphans, m.heldBack, m.brake, m.overdue, m.judgements, m.passes, m.departures, m.fences, m.live, m.fails, m.removals, m.latency,
+		m.witness, m.restores,
 	}
 }
 

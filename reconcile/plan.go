@@ -35,6 +35,9 @@ const (
 	Frozen Obstacle = "frozen"
 	// NotLeader: another replica leads, or none does.
 	NotLeader Obstacle = "not-leader"
+	// Unwitnessed: the leader does not know whether etcd is the one it was, because
+	// it cannot read or write its witness outside etcd.
+	Unwitnessed Obstacle = "unwitnessed"
 	// Undecodable: a record that the removal relies on does not decode.
 	Undecodable Obstacle = "undecodable"
 	// Braked: too many nodes are missing at once.
@@ -55,7 +58,7 @@ const (
 // Obstacles lists them all, in the order in which they are looked at.
 func Obstacles() []Obstacle {
 	return []Obstacle{
-		NotSynced, StaleNodes, StaleEtcd, ClusterMismatch, Paused, Frozen, NotLeader, Undecodable, Braked, InGrace,
+		NotSynced, StaleNodes, StaleEtcd, ClusterMismatch, Paused, Frozen, NotLeader, Unwitnessed, Undecodable, Braked, InGrace,
 		NoDeparture, OtherDeparture, DepartureNotTrusted, InQuarantine,
 	}
 }
@@ -83,6 +86,8 @@ type Gates struct {
 	UID string
 	// Leading: this process leads the cluster's controllers.
 	Leading bool
+	// Unwitnessed: it is not known whether etcd is the one it was.
+	Unwitnessed bool
 	// Braked is the brake's verdict.
 	Braked bool
 	// MatchNodeUID: a node of another UID is another node.
@@ -211,6 +216,7 @@ func shutGates(c watch.ClusterView, g Gates) []Obstacle {
 	add(c.Pause != nil, Paused)
 	add(c.Frozen() != nil, Frozen)
 	add(!g.Leading, NotLeader)
+	add(g.Unwitnessed, Unwitnessed)
 	add(c.Sources.Etcd.Loaded && (c.Ledger.UUID == "" || c.Ledger.Broken != nil), Undecodable)
 	return shut
 }

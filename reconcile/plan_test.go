@@ -65,10 +65,14 @@ func (c *planCase) apply(t *testing.T, line string) {
 		if words["frozen"] {
 			c.cluster.Ledger.Frozen = &state.Freeze{}
 		}
+		if words["restored"] {
+			c.cluster.Freezes = []state.RestoreFreeze{{Cluster: "b"}}
+		}
 		c.cluster.Ledger.Broken = broken
 	case "paused":
 		c.cluster.Pause = &state.Pause{Broken: broken}
 	case "gates":
+		c.gates.Unwitnessed = words["unwitnessed"]
 		c.gates.Leading, c.gates.Braked, c.gates.MatchNodeUID = !words["not-leading"], words["braked"], words["match-uid"]
 	case "present":
 		c.node.Present = true
@@ -156,8 +160,11 @@ func TestPlanProperties(t *testing.T) {
 		if flip("frozen") {
 			c.cluster.Ledger.Frozen = &state.Freeze{}
 		}
+		if flip("restored") {
+			c.cluster.Freezes = []state.RestoreFreeze{{Cluster: "b"}}
+		}
 		c.cluster.Identity.UID = rapid.SampledFrom([]string{"ours", "theirs"}).Draw(t, "identity")
-		c.gates = Gates{UID: "ours", Leading: flip("leading"), Braked: flip("braked"), MatchNodeUID: flip("match UID")}
+		c.gates = Gates{UID: "ours", Leading: flip("leading"), Unwitnessed: flip("unwitnessed"), Braked: flip("braked"), MatchNodeUID: flip("match UID")}
 		c.node.Present, c.node.Quarantined = flip("present"), flip("quarantined")
 		if c.node.Present {
 			c.node.Node = watch.Node{UID: uid("node UID"), OutOfService: flip("taint"), Deleting: flip("deleting"), Ready: flip("ready")}
@@ -185,7 +192,7 @@ func TestPlanProperties(t *testing.T) {
 			switch s := c.cluster.Sources; {
 			case !s.Nodes.Synced || !s.Nodes.Fresh || !s.Etcd.Synced || !s.Etcd.Fresh:
 				t.Fatal("a source is not synced or not fresh")
-			case c.cluster.Pause != nil || c.cluster.Ledger.Frozen != nil || c.cluster.Identity.UID != "ours" || !c.gates.Leading:
+			case c.cluster.Pause != nil || c.cluster.Ledger.Frozen != nil || len(c.cluster.Freezes) > 0 || c.cluster.Identity.UID != "ours" || !c.gates.Leading || c.gates.Unwitnessed:
 				t.Fatal("a gate is shut")
 			case c.gates.Braked && o.Reason != state.OutOfService:
 				t.Fatal("braked")

@@ -58,6 +58,10 @@ type Config struct {
 	// nobody is. A dry run tells nobody.
 	Reporter Reporter
 
+	// Witness is the store, outside etcd, that tells a restored etcd from the one it
+	// was. nil means none: then only a process's own memory does.
+	Witness WitnessStore
+
 	// Logger gets what no caller is told; default slog.Default().
 	Logger *slog.Logger
 	// Registerer gets the metrics while the Reconciler runs; nil means none.
@@ -108,9 +112,9 @@ type Reconciler struct {
 	owned   bool // the watcher is ours to run
 	metrics *metrics
 	log     *slog.Logger
-	// good is liveGood, aside standAside and overdueLook the constant, but for
-	// tests of what comes after them.
-	good, aside, overdueLook time.Duration
+	// good is liveGood, aside standAside, overdueLook and witnessEvery the constants,
+	// but for tests of what comes after them.
+	good, aside, overdueLook, witnessEvery time.Duration
 
 	mu      sync.Mutex
 	running *run // nil while it does not run
@@ -126,6 +130,7 @@ func New(cfg Config) (*Reconciler, error) {
 	r := &Reconciler{
 		cfg: cfg, ledger: cfg.Cluster.Ledger().Config(), watcher: cfg.Watcher, metrics: newMetrics(),
 		log: cfg.Logger.With("cluster", cfg.Cluster.Name()), good: liveGood, aside: standAside, overdueLook: overdueLook,
+		witnessEvery: witnessEvery,
 	}
 	if r.watcher == nil {
 		r.owned = true

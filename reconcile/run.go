@@ -32,7 +32,8 @@ type run struct {
 	reports *reports
 	overdue *overdues
 
-	term atomic.Pointer[term] // nil while it does not lead
+	term     atomic.Pointer[term] // nil while it does not lead
+	restored atomic.Bool          // a restore was noticed, and is not accepted yet
 }
 
 func newRun(ctx context.Context, r *Reconciler) (context.Context, *run, error) {

@@ -108,6 +108,18 @@ func (ld *Leadership) Done() <-chan struct{} { return ld.session.Done() }
 // Revision is the create revision of the election key: it grows from leader to leader.
 func (ld *Leadership) Revision() int64 { return ld.revision }
 
+// Confirm asks etcd whether this is still the lead: ErrNotLeader if not.
+func (ld *Leadership) Confirm(ctx context.Context) error {
+	if err := ld.leads(); err != nil {
+		return err
+	}
+	resp, err := ld.c.ledger.read(ctx, ld.read())
+	if err != nil {
+		return err
+	}
+	return ld.learn(resp.Responses[0].GetResponseRange().Kvs)
+}
+
 // Resign gives the lead up, so that another can take it at once. It waits at
 // most a second for etcd.
 func (ld *Leadership) Resign() {

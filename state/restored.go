@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"time"
@@ -86,7 +85,9 @@ func (l *Ledger) noticed(why error) {
 			if err := l.freezeRestored(ctx, cluster, l.known(), why.Error()); err != nil {
 				l.log.Warn("the ledger could not be frozen: freeze it by hand, with 'holdfast freeze', and end that with 'holdfast unfreeze --restored'",
 					"cluster", cluster, "error", err)
+				continue
 			}
+			l.log.Error("the ledger is frozen until 'holdfast unfreeze --restored'; docs/backup.md tells what comes before it", "cluster", cluster)
 		}
 	})
 }
@@ -179,8 +180,6 @@ func (l *Ledger) tryFreeze(ctx context.Context, cluster string, known Known, why
 	if err != nil || !resp.Succeeded {
 		return false, err
 	}
-	l.log.Error("the ledger is frozen, for etcd was restored or replaced: no attach, migration, removal or eviction until 'holdfast unfreeze --restored'; docs/backup.md tells what comes before it",
-		slog.String("cluster", cluster), slog.Any("known", known), slog.Any("found", value.Found), slog.String("why", why))
 	return true, nil
 }
 

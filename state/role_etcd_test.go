@@ -263,7 +263,7 @@ func controllers(ctx context.Context, w *roleWorld, a *Cluster) error {
 			if err != nil {
 				return err
 			}
-			return ld.PutWitness(ctx, s.Witness, "store", "nonce")
+			return second(ld.PutWitness(ctx, s.Witness, "store", "nonce"))
 		}},
 		{"remove", func() error {
 			for at, err := range l.Attachments(ctx, "a", "gone") {

@@ -139,7 +139,7 @@ func TestClusterRole_OutOfReach(t *testing.T) {
 		mustBe(t, root.Pause(t.Context(), name, "op", "why", 0), nil)
 		ld := lead(t, c)
 		departed(t, ld, "n2")
-		mustBe(t, ld.PutWitness(t.Context(), Witness{}, "store", "nonce"), nil)
+		mustBe(t, second(ld.PutWitness(t.Context(), Witness{}, "store", "nonce")), nil)
 		_, err := ld.Depart(t.Context(), Departure{Node: "n3", Reason: NodeGone}, time.Hour)
 		mustBe(t, err, nil)
 	}

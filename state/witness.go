@@ -87,13 +87,14 @@ func (c *Cluster) Sight(ctx context.Context) (Sight, error) {
 	return s, nil
 }
 
-// PutWitness puts a store's nonce into the witness that was seen. From then on
+// PutWitness puts a store's nonce into the witness that was seen, and returns the
+// revision of that. From then on
 // this leader's removals compare that etcd has it, or a later one. ErrNotLeader,
 // and ErrConflict if the witness is no longer the one that was seen.
-func (ld *Leadership) PutWitness(ctx context.Context, seen Witness, store, nonce string) error {
+func (ld *Leadership) PutWitness(ctx context.Context, seen Witness, store, nonce string) (int64, error) {
 	l, k := ld.c.ledger, ld.c.ledger.keys.witness(ld.c.name)
 	if err := errors.Join(ld.leads(), validateText("store", store), validateText("nonce", nonce)); err != nil {
-		return err
+		return 0, err
 	}
 	at := now()
 	others := slices.DeleteFunc(slices.Clone(seen.Nonces), func(n Nonce) bool { return n.Store == store })
@@ -115,13 +116,13 @@ func (ld *Leadership) PutWitness(ctx context.Context, seen Witness, store, nonce
 	}
 	a, err := l.do(ctx, guard{cluster: ld.c, leader: ld}, k, op)
 	if err != nil {
-		return fmt.Errorf("putting the witness of cluster %s: %w", ld.c.name, err)
+		return 0, fmt.Errorf("putting the witness of cluster %s: %w", ld.c.name, err)
 	}
 	if op.done {
 		put = a.revision
 	}
 	ld.witnessed.Store(put)
-	return nil
+	return put, nil
 }
 
 // witnessCompare holds on while this leader renews its witness, and fails in an

@@ -61,6 +61,7 @@ type controllerFlags struct {
 	clusters   clusterSpecs
 	clusterUID string
 	nodeFlags
+	witnessFlags
 	eventsFlag
 	embeddedDir, embeddedListen string
 	listen                      string
@@ -103,6 +104,7 @@ func (f *controllerFlags) addTo(cmd *cobra.Command) {
 	fs.StringVar(&f.clusterUID, "cluster-uid", "",
 		"`UID` that the cluster's kube-system namespace must have; with --nodes, what stands for it (default one that the first start makes, and keeps beside the file)")
 	f.nodeFlags.add(fs)
+	f.witnessFlags.add(fs)
 	f.eventsFlag.add(fs)
 	fs.StringVar(&f.embeddedDir, "embedded-etcd", "", "run an etcd in this process, with its data in this `folder`, in place of --endpoints")
 	fs.StringVar(&f.embeddedListen, "embedded-listen", embedded.DefaultListenClient, "`address` of that etcd for others")
@@ -130,6 +132,9 @@ const minStaleAfter = 15 * time.Second
 // check refuses what a flag's own type does not.
 func (f *controllerFlags) check(given func(flag string) bool) error {
 	if err := f.checkClusters(given); err != nil {
+		return err
+	}
+	if err := f.witnessFlags.check(f.nodeFlags.file != ""); err != nil {
 		return err
 	}
 	switch {

@@ -28,6 +28,7 @@ type kube struct {
 	version int
 	nodes   map[string]int // and the version of each
 	history []kubeEvent
+	witness corev1.ConfigMap
 	refused map[string]int // status by verb and resource, or by "" for all
 	hang    chan struct{}  // not nil: requests wait until it is closed
 	cut     chan struct{}  // closed to end the watches
@@ -57,6 +58,10 @@ func newKube(t *testing.T, uid string, nodes ...string) *kube {
 		k.mu.Unlock()
 		says(w, http.StatusOK, corev1.Namespace{TypeMeta: kind("Namespace"), ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: uid}})
 	}))
+	k.witness = corev1.ConfigMap{TypeMeta: kind("ConfigMap"), ObjectMeta: metav1.ObjectMeta{Name: "holdfast-witness", ResourceVersion: "1"}}
+	const witness = " /api/v1/namespaces/holdfast-system/configmaps/holdfast-witness"
+	mux.HandleFunc("GET"+witness, k.allowed("get configmaps", k.getWitness))
+	mux.HandleFunc("PATCH"+witness, k.allowed("patch configmaps", k.patchWitness))
 	mux.HandleFunc("GET /api/v1/nodes/{name}", k.allowed("get nodes", k.one))
 	list, follow := k.allowed("list nodes", k.list), k.allowed("watch nodes", k.follow)
 	mux.HandleFunc("GET /api/v1/nodes", func(w http.ResponseWriter, r *http.Request) {
@@ -242,5 +247,33 @@ func (k *kube) follow(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
+	}
+}
+
+func (k *kube) getWitness(w http.ResponseWriter, _ *http.Request) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	says(w, http.StatusOK, k.witness)
+}
+
+// patchWitness is a merge patch, refused where it names another version.
+func (k *kube) patchWitness(w http.ResponseWriter, r *http.Request) {
+	var patch corev1.ConfigMap
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch err := json.NewDecoder(r.Body).Decode(&patch); {
+	case err != nil || r.Header.Get("Content-Type") != string(types.MergePatchType):
+		says(w, http.StatusBadRequest, refusal(http.StatusBadRequest, metav1.StatusReasonBadRequest, "not a merge patch"))
+	case patch.ResourceVersion != k.witness.ResourceVersion:
+		says(w, http.StatusConflict, refusal(http.StatusConflict, metav1.StatusReasonConflict, "it was changed"))
+	default:
+		k.version++
+		data := maps.Clone(k.witness.Data)
+		if data == nil {
+			data = map[string]string{}
+		}
+		maps.Copy(data, patch.Data)
+		k.witness.Data, k.witness.ResourceVersion = data, strconv.Itoa(k.version)
+		says(w, http.StatusOK, k.witness)
 	}
 }

@@ -63,9 +63,13 @@ func (s *served) parts(cluster *state.Cluster, from origin) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
+	outside, err := f.witness(s.name, from)
+	if err != nil {
+		return nil, err
+	}
 	reconciling := reconcile.Config{
 		Cluster: cluster, Nodes: from.nodes, Watcher: watcher, Fencer: s.d.fencer, Brake: f.braking(),
-		RemovalRate: f.removalRate, DryRun: f.dryRun, ID: replica(cluster.Ledger().Config().By),
+		RemovalRate: f.removalRate, DryRun: f.dryRun, ID: replica(cluster.Ledger().Config().By), Witness: outside,
 		Logger: log, Registerer: registry,
 	}
 	keeping := reconcile.KeeperConfig{Cluster: cluster, Watcher: watcher, Logger: log, Registerer: registry}
@@ -85,7 +89,7 @@ func (s *served) parts(cluster *state.Cluster, from origin) ([]part, error) {
 	allowed := &permissions{nodes: from.nodes, sources: watcher.Sources, log: s.log}
 	granted := newRole(cluster, s.log)
 	s.ready.follow(func() []string {
-		return slices.Concat(unreadable(watcher.Sources(), watcher.Config().StaleAfter), allowed.missing(), granted.missing())
+		return slices.Concat(unreadable(watcher.Sources(), watcher.Config().StaleAfter), allowed.missing(), granted.missing(), unproven(reconciler))
 	})
 	return append(parts, reconciler.Run, keeper.Run, allowed.run, granted.run), nil
 }
