@@ -2,6 +2,7 @@ package holdfast_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -138,4 +139,32 @@ func anchors(text string) []string {
 		}, strings.TrimSpace(title)))
 	}
 	return found
+}
+
+// The tests that SECURITY.md gives as its reasons exist.
+func TestSecurityNamesRealTests(t *testing.T) {
+	var sources strings.Builder
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != ".":
+			return fs.SkipDir
+		case strings.HasSuffix(path, "_test.go"):
+			sources.WriteString(read(t, path))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(Test[A-Za-z_]+)`").FindAllStringSubmatch(read(t, "SECURITY.md"), -1)
+	for _, m := range named {
+		if !strings.Contains(sources.String(), "func "+m[1]+"(") {
+			t.Errorf("SECURITY.md names %s, which does not exist", m[1])
+		}
+	}
+	if len(named) < 15 {
+		t.Errorf("SECURITY.md names %d tests; expected one for each thing that it says can or cannot be done", len(named))
+	}
 }

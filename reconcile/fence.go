@@ -139,7 +139,7 @@ func (t *tail) lastLine() string {
 	text := strings.TrimSpace(strings.ToValidUTF8(string(t.kept), "?"))
 	line := text[strings.LastIndexByte(text, '\n')+1:]
 	line = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if !unicode.IsPrint(r) { // also what turns the reading direction
 			return ' '
 		}
 		return r

@@ -126,6 +126,9 @@ func (c Config) validate() error {
 		return invalid("endpoints", "", "at least one etcd client URL, such as http://127.0.0.1:2379")
 	}
 	for _, e := range c.Endpoints {
+		if _, host, secret := strings.Cut(e, "@"); secret {
+			return invalid("endpoints", "…@"+host, "no user and password in it: endpoints are logged")
+		}
 		if !reachable(e) {
 			return invalid("endpoints", e, "an etcd client URL, such as http://127.0.0.1:2379 or https://etcd.example.com:2379")
 		}

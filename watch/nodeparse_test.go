@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/holdfast-storage/holdfast/state"
 )
 
 // inFiles are the nodes of the files in testdata/nodes, which have what kubectl prints.
@@ -145,6 +147,9 @@ func FuzzParseNodes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		nodes, err := parseNodes(data)
 		if err != nil {
+			if text := err.Error(); len(text) > 8<<10 || strings.ContainsAny(text, "\n\x1b\x00") {
+				t.Errorf("%d bytes of an error: %.1000q", len(text), text)
+			}
 			if len(nodes) > 0 {
 				t.Errorf("%v, and nodes too: %v", err, nodes)
 			}
@@ -152,7 +157,7 @@ func FuzzParseNodes(f *testing.F) {
 		}
 		seen := map[string]bool{}
 		for _, n := range nodes {
-			if n.Name == "" || seen[n.Name] {
+			if state.ValidateNode(n.Name) != nil || seen[n.Name] {
 				t.Errorf("no name, or twice: %q", n.Name)
 			}
 			seen[n.Name] = true
