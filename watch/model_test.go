@@ -224,20 +224,22 @@ func (m *model) drawNode(t *rapid.T, name string) Node {
 	}
 }
 
+func newModel(t *rapid.T) *model {
+	m := &model{
+		t: t, matchUID: rapid.Bool().Draw(t, "match UIDs"),
+		nodes: map[string]Node{}, records: map[waiter]state.Attachment{}, departed: map[string]state.Departure{},
+		waits: map[string]state.Quarantine{}, graces: map[waiter]bool{}, lapsed: map[waiter]bool{}, told: map[string]told{},
+		returned: map[string]int64{},
+	}
+	m.ix = newIndex("a", m.matchUID, true)
+	for _, name := range names {
+		m.told[name] = told{view: m.view(name)}
+	}
+	return m
+}
+
 func TestIndexIsThePlainJoin(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		m := &model{
-			t: t, matchUID: rapid.Bool().Draw(t, "match UIDs"),
-			nodes: map[string]Node{}, records: map[waiter]state.Attachment{}, departed: map[string]state.Departure{},
-			waits: map[string]state.Quarantine{}, graces: map[waiter]bool{}, lapsed: map[waiter]bool{}, told: map[string]told{},
-			returned: map[string]int64{},
-		}
-		m.ix = newIndex("a", m.matchUID, true)
-		for _, name := range names {
-			m.told[name] = told{view: m.view(name)}
-		}
-		t.Repeat(m.actions())
-	})
+	rapid.Check(t, func(t *rapid.T) { t.Repeat(newModel(t).actions()) })
 }
 
 func (m *model) actions() map[string]func(*rapid.T) {
