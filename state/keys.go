@@ -165,10 +165,16 @@ func shape(kd kind, parts []string) (key, bool) {
 	return out, out.named()
 }
 
+// ofTheLedger says whether the key stands for the ledger, where others of its kind
+// stand for a cluster.
+func (k key) ofTheLedger() bool {
+	return k.cluster == ledgerCluster && (k.kind == kindJournal || k.kind == kindFreeze)
+}
+
 // named says whether the names are within their bounds.
 func (k key) named() bool {
 	return (k.volume == "" || ValidateVolume(k.volume) == nil) &&
-		(k.cluster == "" || ValidateCluster(k.cluster) == nil || k.kind == kindJournal && k.cluster == ledgerCluster) &&
+		(k.cluster == "" || ValidateCluster(k.cluster) == nil || k.ofTheLedger()) &&
 		(k.node == "" || ValidateNode(k.node) == nil) && len(k.id) <= maxIDBytes
 }
 

@@ -126,7 +126,7 @@ func FuzzDecode(f *testing.F) {
 		`{"since":"` + strings.Repeat("\u202e", 3000) + `"}`, `{` + places + `}`, `{"source":{"cluster":"../../x","node":"\u0000"}}`, `{"nodeUID":"\ud800"}`, strings.Repeat("[", 20000)}
 	for _, v := range values {
 		for _, k := range []string{"holds/v/x/a/n", "attachments/a/n/v", "detachments/v/s/a/n", "ledger", "journal/a/i", "journal/_/i", "migrations/v", "departures/a/n",
-			"quarantines/a/n", "pauses/a", "clusters/a", "elections/a/1", "holds/%2E%2E%2F/x/a/n", "holds/v/x/A/n", "holds/v/x/a/" + strings.Repeat("n", 254)} {
+			"quarantines/a/n", "pauses/a", "clusters/a", "elections/a/1", "freezes/a", "freezes/_", "witnesses/a", "holds/%2E%2E%2F/x/a/n", "holds/v/x/A/n", "holds/v/x/a/" + strings.Repeat("n", 254)} {
 			f.Add("/p/v1/"+k, []byte(v))
 		}
 	}
@@ -161,11 +161,25 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// What stands for the ledger has its own place beside the clusters', and nowhere
+// else; and every key that is built of names that callers may use parses.
+func TestParse_OfTheLedger(t *testing.T) {
+	k := newKeys("/p/")
+	for raw, want := range map[string]bool{
+		k.freeze(ledgerCluster): true, k.freeze("a"): true, k.journal(ledgerCluster, "x"): true, k.journal("a", "x"): true, k.witness("a"): true,
+		k.cluster(ledgerCluster): false, k.pause(ledgerCluster): false, k.hold("v", Exclusive, ledgerCluster, "n"): false, k.freeze("A"): false,
+	} {
+		if _, ok := k.parse(raw); ok != want {
+			t.Errorf("%s parses: %v, want %v", raw, ok, want)
+		}
+	}
+}
+
 func mustBeNamed(t *testing.T, k keys, raw string, parsed key) {
 	t.Helper()
 	var parts []string
 	switch parsed.kind {
-	case kindCluster, kindPause:
+	case kindCluster, kindPause, kindFreeze, kindWitness:
 		parts = []string{parsed.cluster}
 	case kindMigration:
 		parts = []string{parsed.volume}
