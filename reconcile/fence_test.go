@@ -239,6 +239,43 @@ func TestFencer_WaitsForGraceAndQuarantine(t *testing.T) {
 
 var _ live = watch.NodeSource(nil)
 
+// Removals that do not get on hold up nobody: volumes are attached and detached
+// as ever, while the fencer does not answer for any.
+func TestFencer_ThatHangsHoldsUpNoAttach(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, newNodes("n1", "n3"), noQuarantine)
+	for i := range 20 {
+		w.attach(fmt.Sprint("vol-", i), "n2")
+	}
+	fencer := hangingFencer{make(chan struct{}, 20), make(chan struct{})}
+	w.started(func(c *Config) { c.Fencer = fencer })
+	<-fencer.asked
+	for i := range 20 {
+		volume := fmt.Sprint("other-", i)
+		w.attach(volume, "n1")
+		w.detach(volume, "n1")
+		w.attach(volume, "n3")
+	}
+	w.mustHold("vol-0", "n2")
+	close(fencer.release)
+	w.removed("vol-0", "vol-19")
+}
+
+type hangingFencer struct{ asked, release chan struct{} }
+
+func (f hangingFencer) Fence(ctx context.Context, _ Fencing) error {
+	select {
+	case f.asked <- struct{}{}:
+	default:
+	}
+	select {
+	case <-f.release:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // A node that comes back and goes again while its worker is busy with the
 // fencer: the queue makes one change of the two, and it waits anew all the same.
 func TestComesAndGoesWhileFencing(t *testing.T) {

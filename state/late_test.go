@@ -112,6 +112,29 @@ func TestLate_UnfreezeLeavesALaterFreeze(t *testing.T) {
 	}
 }
 
+// A resume that is carried out and not answered leaves the pause of somebody
+// else alone that came after it.
+func TestLate_ResumeLeavesALaterPause(t *testing.T) {
+	proxy, through, l := proxied(t)
+	mustBe(t, l.Pause(t.Context(), "a", "x", "maintenance", 0), nil)
+	if _, err := through.retain(t.Context()); err != nil { // a lease to put the entry under
+		t.Fatal(err)
+	}
+	proxy.Delay(time.Second) // between what it does and its answer
+	told := make(chan error, 1)
+	go func() { told <- through.Resume(t.Context(), "a", "x") }()
+	gone(t, l, l.keys.pause("a"))
+	proxy.PauseResponses()
+	mustBe(t, l.Pause(t.Context(), "a", "y", "emergency", 0), nil)
+	proxy.Delay(0)
+	proxy.DropConnections()
+	proxy.Resume()
+	mustBe(t, <-told, ErrUnknownOutcome)
+	if p, err := l.PauseOf(t.Context(), "a"); err != nil || p == nil || p.By != "y" {
+		t.Errorf("after it the pause is %+v, %v", p, err)
+	}
+}
+
 // A conflict that follows an unanswered send is not the last word: the holder
 // may leave, and the first send still arrive.
 func TestLate_ConflictAfterAnUnansweredSend(t *testing.T) {

@@ -93,6 +93,32 @@ func TestLease_PooledUpTo64Records(t *testing.T) {
 	}
 }
 
+// Graces that begin together share leases, so that they end together too: etcd
+// revokes a thousand leases a second, however many keys are on each.
+func TestLease_GracesShareFew(t *testing.T) {
+	l := openLedger(t)
+	c := asCluster(t, l, "a")
+	const records = 192
+	for i := range records {
+		attached(t, c, fmt.Sprintf("pvc-%d", i), "node-1")
+	}
+	ended, err := c.DetachAll(t.Context(), DetachAllRequest{Node: "node-1"})
+	mustBe(t, err, nil)
+	perLease := map[LeaseID]int{}
+	for d, err := range l.Detachments(t.Context(), "") {
+		mustBe(t, err, nil)
+		perLease[d.Lease]++
+	}
+	for id, n := range perLease {
+		if n > leaseRecords {
+			t.Errorf("lease %s has %d records", id, n)
+		}
+	}
+	if len(ended) != records || len(perLease) > records/8 { // far fewer, unless the machine is slow
+		t.Errorf("%d graces have %d leases", len(ended), len(perLease))
+	}
+}
+
 // A lease that nobody kept alive is not handed out when it may soon end.
 func TestLease_SessionOfAnIdleProcess(t *testing.T) {
 	l := openLedger(t)
