@@ -31,6 +31,21 @@ func writeKubeconfig(t *testing.T, clusters ...string) string {
 	return path
 }
 
+// A kubeconfig that is empty is no word for the cluster of the pod. Where there
+// is none, client-go's own loader would not find it either: so this tells the two
+// apart in a pod only.
+func TestReadKubeconfig_EmptyIsNotThePod(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+	t.Setenv("KUBERNETES_SERVICE_PORT", "1")
+	if config, err := readKubeconfig(empty, ""); err == nil {
+		t.Errorf("an empty kubeconfig is the cluster at %s", config.Host)
+	}
+}
+
 func TestNodeSource(t *testing.T) {
 	path := writeKubeconfig(t, "east", "west")
 	file := filepath.Join(t.TempDir(), "nodes.json")
