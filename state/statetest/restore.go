@@ -44,25 +44,29 @@ func (p *Process) Snapshot(tb testing.TB) string {
 // "--initial-cluster-token=…".
 func (p *Process) Restore(tb testing.TB, etcdutl, snapshot string, args ...string) {
 	tb.Helper()
-	p.forget(tb)
-	restore := exec.Command(etcdutl, slices.Concat([]string{"snapshot", "restore", snapshot}, p.with.founding(), args)...)
-	if out, err := restore.CombinedOutput(); err != nil {
-		tb.Fatalf("statetest: %v: %v\n%s", restore.Args, err, out)
+	p.Rebuild(tb, func(founding []string) {
+		restore := exec.Command(etcdutl, slices.Concat([]string{"snapshot", "restore", snapshot}, founding, args)...)
+		if out, err := restore.CombinedOutput(); err != nil {
+			tb.Fatalf("statetest: %v: %v\n%s", restore.Args, err, out)
+		}
+	})
+}
+
+// Rebuild stops the process, takes its data away, has the caller put others in
+// their place, and starts it again at its address. founding are the flags of
+// etcdutl that say which member they are of.
+func (p *Process) Rebuild(tb testing.TB, put func(founding []string)) {
+	tb.Helper()
+	p.Stop()
+	if err := os.RemoveAll(p.with.dataDir()); err != nil {
+		tb.Fatal(err)
 	}
+	put(p.with.founding())
 	p.Start(tb)
 }
 
 // Empty stops the process and starts it again, at its address, with no data.
 func (p *Process) Empty(tb testing.TB) {
 	tb.Helper()
-	p.forget(tb)
-	p.Start(tb)
-}
-
-func (p *Process) forget(tb testing.TB) {
-	tb.Helper()
-	p.Stop()
-	if err := os.RemoveAll(p.with.dataDir()); err != nil {
-		tb.Fatal(err)
-	}
+	p.Rebuild(tb, func([]string) {})
 }
