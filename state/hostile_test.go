@@ -267,3 +267,27 @@ func TestHostileCluster_CanFillEtcd(t *testing.T) {
 	h.etcd.DisarmNoSpace(t)
 	attached(t, h.b, "w", "n1")
 }
+
+// It can say that it has noticed a restore: then nobody attaches until an operator
+// has looked. Nothing is taken away, and it can say so in its own name alone.
+func TestHostileCluster_CanFreeze(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	attached(t, h.b, "v", "n1")
+	h.put(h.keys.freeze("a"), strings.Repeat("\x1b", 100_000))
+	_, err := h.evil.Put(t.Context(), h.keys.freeze("b"), "{}")
+	h.cannot("freeze in another's name", err)
+	_, err = h.b.Attach(t.Context(), AttachRequest{Volume: "w", Node: "n1"})
+	mustBe(t, err, ErrFrozen)
+	mustBePlain(t, err.Error())
+	mustHold(t, h.ops, "v", StateAttached, Place{"b", "n1"})
+	detached(t, h.b, "v", "n1")
+	// What does not decode is not accepted unread: the error names the key to delete.
+	err = h.ops.Unfreeze(t.Context(), "op", true)
+	if err == nil || !strings.Contains(err.Error(), h.keys.freeze("a")) {
+		t.Errorf("unfreeze over what does not decode: %v", err)
+	}
+	h.put(h.keys.freeze("a"), "{}")
+	mustBe(t, h.ops.Unfreeze(t.Context(), "op", true), nil)
+	attached(t, h.b, "w", "n1")
+}
