@@ -96,7 +96,7 @@ func chaos(t *testing.T, seed uint64, d time.Duration) {
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
-	t.Log(report)
+	t.Logf("%v", report)
 	if err := report.Err(); err != nil {
 		t.Errorf("seed %d: kept in %s: %v", seed, c.Folder, err)
 	}

@@ -40,6 +40,11 @@ type Config struct {
 	// Restore has etcd restored from a snapshot in the middle; Revoke has leases
 	// revoked by hand, which takes away what is known of when a wait ends.
 	Restore, Revoke bool
+	// Settle bounds the recovery: lapses, quarantines and graces that have to
+	// end, by leases that a leader change of etcd starts afresh.
+	Settle time.Duration
+	// Gap is the mean pause between two faults of a track; 0: each track's own.
+	Gap time.Duration
 	// EndEarly ends the run with the first violation.
 	EndEarly bool
 }
@@ -48,6 +53,7 @@ func (c Config) withDefaults() Config {
 	c.Volumes = cmp.Or(c.Volumes, 8)
 	c.Drivers = cmp.Or(c.Drivers, 3)
 	c.Pace = cmp.Or(c.Pace, 40*time.Millisecond)
+	c.Settle = cmp.Or(c.Settle, 90*time.Second)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

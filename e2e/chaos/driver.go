@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-storage/holdfast/e2e/chaos/history"
@@ -21,6 +23,7 @@ type driver struct {
 	cluster string
 	random  *rand.Rand
 
+	halted atomic.Bool // etcd was restored
 	ledger *state.Ledger
 	as     *state.Cluster
 	// stale is a token that was right once.
@@ -45,6 +48,9 @@ func (d *driver) drive(ctx context.Context) error {
 		d.run.calm.RLock()
 		d.step(ctx)
 		d.run.calm.RUnlock()
+		if d.halted.Swap(false) {
+			d.close()
+		}
 		sleep(ctx, time.Duration(d.random.Int64N(int64(2*d.run.cfg.Pace))))
 	}
 	return nil
@@ -81,6 +87,8 @@ func (d *driver) step(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	switch n := d.random.IntN(100); {
+	case n < 4:
+		d.burst(ctx)
 	case n < 25:
 		d.attach(ctx, v, d.node(), d.mode())
 	case n < 35:
@@ -92,6 +100,17 @@ func (d *driver) step(ctx context.Context) {
 			d.follow(ctx, seen)
 		}
 	}
+}
+
+// burst is many calls at one moment, of which some are about one volume: more
+// than go in requests of their own, so that the ledger gathers them.
+func (d *driver) burst(ctx context.Context) {
+	var joined sync.WaitGroup
+	for i := range 12 {
+		v, node := volumeName(i/3%d.run.cfg.Volumes), d.node()
+		joined.Go(func() { d.attach(ctx, v, node, state.Exclusive) })
+	}
+	joined.Wait()
 }
 
 func (d *driver) node() string { return nodeName(d.cluster, d.random.IntN(nodesEach)) }
@@ -149,29 +168,49 @@ func (d *driver) told(ctx context.Context, what string, p *model.Pending, res mo
 	p.End(res)
 	d.run.unexpected(ctx, what, err)
 	if errors.Is(err, state.ErrRestored) {
-		d.close()
+		d.halted.Store(true)
 	}
 }
 
 func (d *driver) attach(ctx context.Context, volume, node string, m state.Mode) {
-	p := d.run.recorder.Begin(d.id, model.Op{Kind: model.Attach, Volume: volume, Place: d.place(node), Mode: m, Session: d.run.session()})
-	h, err := d.as.Attach(ctx, state.AttachRequest{Volume: volume, Node: node, Mode: m})
-	d.told(ctx, "attach", p, model.Attached(h, err), err)
+	d.attachAs(ctx, state.AttachRequest{Volume: volume, Node: node, Mode: m})
 }
 
+// force does not mind another cluster's grace.
 func (d *driver) force(ctx context.Context, volume, node string) {
-	p := d.run.recorder.Begin(d.id, model.Op{Kind: model.Attach, Volume: volume, Place: d.place(node), IgnoreGrace: true, Session: d.run.session()})
-	h, err := d.as.Attach(ctx, state.AttachRequest{Volume: volume, Node: node, IgnoreGrace: true, Why: "chaos"})
-	d.told(ctx, "forced attach", p, model.Attached(h, err), err)
+	d.attachAs(ctx, state.AttachRequest{Volume: volume, Node: node, Mode: state.Exclusive, IgnoreGrace: true, Why: "chaos"})
+}
+
+func (d *driver) attachAs(ctx context.Context, req state.AttachRequest) {
+	b := d.run.facts.Begin(history.Call{Kind: history.CallAttach, Volume: req.Volume, Cluster: d.cluster, Node: req.Node})
+	p := d.run.recorder.Begin(d.id, model.Op{
+		Kind: model.Attach, Volume: req.Volume, Place: d.place(req.Node), Mode: req.Mode, IgnoreGrace: req.IgnoreGrace, Session: d.run.session(),
+	})
+	h, err := d.as.Attach(ctx, req)
+	res := model.Attached(h, err)
+	done(b, res, err)
+	d.told(ctx, "attach", p, res, err)
 }
 
 func (d *driver) detach(ctx context.Context, volume, node string, token state.Token) {
-	b := d.run.facts.Begin(history.Call{Kind: history.CallEnd, Volume: volume, Cluster: d.cluster, Node: node})
+	b := d.run.facts.Begin(history.Call{Kind: history.CallEnd, Volume: volume, Cluster: d.cluster, Node: node, Token: uint64(token)})
 	p := d.run.recorder.Begin(d.id, model.Op{Kind: model.Detach, Volume: volume, Place: d.place(node), Token: token, Wait: d.run.wait(grace)})
 	e, err := d.as.Detach(ctx, state.DetachRequest{Volume: volume, Node: node, Token: token})
 	res := model.Detached(e, err)
-	b.Done(definite(res, err))
+	done(b, res, err)
 	d.told(ctx, "detach", p, res, err)
+}
+
+// done tells the observer what a caller knows of its call.
+func done(b *history.Begun, res model.Result, err error) {
+	switch {
+	case !definite(res, err):
+		b.Done(false)
+	case res.Outcome == model.OK:
+		b.Succeeded()
+	default:
+		b.Done(true)
+	}
 }
 
 // definite says whether a call's caller knows what became of it, a wait that
@@ -191,7 +230,7 @@ func (d *driver) migrate(ctx context.Context, h state.Hold, target state.Place) 
 	})
 	m, err := d.as.Migrate(ctx, state.MigrateRequest{Volume: h.Volume, Source: h.Node, SourceToken: h.Token, Target: target})
 	res := model.Migrated(m, err)
-	b.Done(definite(res, err))
+	done(b, res, err)
 	d.told(ctx, "migrate", p, res, err)
 }
 
@@ -200,15 +239,15 @@ func (d *driver) finish(ctx context.Context, m state.Migration, commit bool) {
 		Kind: model.Abort, Volume: m.Volume, Place: m.Source, Token: m.SourceToken,
 		Target: m.Target, TargetToken: m.TargetToken, Wait: d.run.wait(grace),
 	}
-	loser, end := m.Target, d.as.Abort
+	loser, token, end := m.Target, m.TargetToken, d.as.Abort
 	if commit {
-		op.Kind, loser, end = model.Commit, m.Source, d.as.Commit
+		op.Kind, loser, token, end = model.Commit, m.Source, m.SourceToken, d.as.Commit
 	}
-	b := d.run.facts.Begin(history.Call{Kind: history.CallEnd, Volume: m.Volume, Cluster: loser.Cluster, Node: loser.Node})
+	b := d.run.facts.Begin(history.Call{Kind: history.CallEnd, Volume: m.Volume, Cluster: loser.Cluster, Node: loser.Node, Token: uint64(token)})
 	p := d.run.recorder.Begin(d.id, op)
 	err := end(ctx, m)
 	res := model.Finished(err)
-	b.Done(definite(res, err))
+	done(b, res, err)
 	d.told(ctx, string(op.Kind), p, res, err)
 }
 
@@ -220,7 +259,7 @@ func (d *driver) clear(ctx context.Context, g state.Detachment) {
 	})
 	err := d.as.Clear(ctx, g)
 	res := model.Failed(err)
-	b.Done(definite(res, err))
+	done(b, res, err)
 	d.told(ctx, "clear", p, res, err)
 }
 

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -46,6 +47,9 @@ var clientFaults = map[string]lasting{
 	"lose-answers":  {6, 500 * time.Millisecond, 2 * time.Second},
 }
 
+// nodesAtOnce is how many nodes may be away at a time.
+const nodesAtOnce = 3
+
 // tracks are all faults of a run, by what they are about.
 func (r *run) tracks() []track {
 	all := []track{
@@ -57,10 +61,8 @@ func (r *run) tracks() []track {
 			{name: "freeze-controller", weight: 4, least: 500 * time.Millisecond, most: 5 * time.Second, apply: r.freezeController},
 			{name: "cluster-away", weight: 1, least: attachmentTTL + 3*time.Second, most: attachmentTTL + 6*time.Second, apply: r.clusterAway},
 		}},
-		{name: "nodes", gap: 1500 * time.Millisecond, kinds: []kind{
-			{name: "remove-node", weight: 6, least: 3 * time.Second, most: 9 * time.Second, apply: r.removeNode},
-			{name: "taint-node", weight: 2, least: time.Second, most: 5 * time.Second, apply: r.taintNode},
-			{name: "empty-list", weight: 1, least: 3 * time.Second, most: 6 * time.Second, apply: r.emptyList},
+		{name: "lists", gap: 8 * time.Second, kinds: []kind{
+			{name: "empty-list", weight: 1, least: 5 * time.Second, most: 8 * time.Second, apply: r.emptyList},
 			{name: "half-a-list", weight: 1, least: time.Second, most: 3 * time.Second, apply: r.halfList},
 		}},
 		{name: "operator", gap: 6 * time.Second, kinds: []kind{
@@ -69,6 +71,12 @@ func (r *run) tracks() []track {
 			{name: "evict", weight: 3, apply: r.evictLapsed},
 		}},
 		{name: "clock", gap: 8 * time.Second, kinds: []kind{{name: "clock-jump", weight: 1, apply: r.clockJump}}},
+	}
+	for i := range nodesAtOnce {
+		all = append(all, track{name: fmt.Sprintf("nodes %d", i+1), gap: 1500 * time.Millisecond, kinds: []kind{
+			{name: "remove-node", weight: 3, least: 3 * time.Second, most: 9 * time.Second, apply: r.removeNode},
+			{name: "taint-node", weight: 1, least: time.Second, most: 5 * time.Second, apply: r.taintNode},
+		}})
 	}
 	if r.cfg.Revoke {
 		all = append(all, track{name: "leases", gap: 4 * time.Second, kinds: []kind{{name: "revoke-leases", weight: 1, apply: r.revoke}}})
@@ -83,6 +91,7 @@ func (r *run) picked(all []track) []track {
 	}
 	var out []track
 	for _, t := range all {
+		t.gap = cmp.Or(r.cfg.Gap, t.gap)
 		t.kinds = slices.DeleteFunc(t.kinds, func(k kind) bool { return !slices.Contains(r.cfg.Faults, k.name) })
 		if len(t.kinds) > 0 {
 			out = append(out, t)

@@ -87,7 +87,7 @@ func (r *run) evictLapsed(ctx context.Context, pick uint64, _ time.Duration) (fu
 			res = model.Failed(err)
 		}
 		p.End(res)
-		b.Done(definite(res, err))
+		done(b, res, err)
 		r.count("evictions "+string(res.Outcome), 1)
 	}
 	return nil, nil

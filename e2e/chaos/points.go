@@ -74,6 +74,6 @@ func (p *points) at(ctx context.Context, point failpoint.Point) {
 	case n < s.Wait+s.Freeze+s.Kill+s.Return:
 		p.run.count("fault nodes returned at "+string(point), 1)
 		p.run.returnAll(p.nodes)
-		sleep(ctx, wait)
+		sleep(ctx, time.Second+wait) // for the other replica to see it
 	}
 }

@@ -22,6 +22,8 @@ const checkWithin = 2 * time.Minute
 type Report struct {
 	Seed uint64
 	Took time.Duration
+	// Found is when the first violation was seen, 0 where the run had to end for it.
+	Found time.Duration
 	// Counts are numbers of things that happened, by their names.
 	Counts map[string]int
 	// History is the invariants', Model the linearizability check's.
@@ -47,7 +49,7 @@ func (r *run) report() *Report {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return &Report{Seed: r.cfg.Seed, Took: r.now(), Counts: maps.Clone(r.counts), Problems: slices.Clone(r.problems)}
+	return &Report{Seed: r.cfg.Seed, Took: r.now(), Found: r.found, Counts: maps.Clone(r.counts), Problems: slices.Clone(r.problems)}
 }
 
 func (p *Report) add(err error) {
@@ -98,7 +100,7 @@ func (p *Report) Err() error {
 }
 
 // Removed is how many orphans were removed, as etcd's history has it.
-func (p *Report) Removed() int { return p.History.Evaluated[history.WrongRemoval] }
+func (p *Report) Removed() int { return p.History.Removed }
 
 // String is the report in lines.
 func (p *Report) String() string {

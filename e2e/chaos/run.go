@@ -50,6 +50,7 @@ type run struct {
 	counts   map[string]int
 	problems []error
 	given    map[string]bool // nodes that are away for good
+	found    time.Duration   // when the first violation was seen
 }
 
 // Run makes one run and checks it. The error says that it could not be made;
@@ -110,7 +111,8 @@ func (r *run) prepare(ctx context.Context) (end func() error, err error) {
 	}
 	ends = append(ends, log.Close)
 	if r.observer, err = history.New(history.Config{Etcd: direct, Now: r.now, Log: log, Checks: history.Checks{
-		Prefix: state.DefaultPrefix, OnViolation: func(history.Violation) { r.violated() },
+		Prefix: state.DefaultPrefix, AttachesTold: true, Retention: retention,
+		LeastLapse: attachmentTTL/3 - requestWithin, OnViolation: func(history.Violation) { r.violated() },
 	}}, r.facts); err != nil {
 		return end, err
 	}
@@ -129,6 +131,11 @@ func (r *run) prepare(ctx context.Context) (end func() error, err error) {
 
 // violated ends the faults where a violation is all that the run is for.
 func (r *run) violated() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.found == 0 {
+		r.found = r.now()
+	}
 	if r.cfg.EndEarly && r.stop != nil {
 		r.stop()
 	}
@@ -220,8 +227,11 @@ func (r *run) of(name string) []*controller {
 
 // driveAndBreak lets the drivers work while the schedule is played.
 func (r *run) driveAndBreak(ctx context.Context) {
-	ctx, r.stop = context.WithTimeout(ctx, r.cfg.Time+time.Minute)
-	defer r.stop()
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Time+time.Minute)
+	defer cancel()
+	r.mu.Lock()
+	r.stop = cancel
+	r.mu.Unlock()
 	steps := schedule(r.cfg.Seed, r.cfg.Time, r.tracks())
 	r.cfg.Log.Info("schedule", "seed", r.cfg.Seed, "steps", "\n"+describe(steps))
 	var driving sync.WaitGroup

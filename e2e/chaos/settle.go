@@ -9,15 +9,13 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/holdfast-storage/holdfast/e2e/chaos/history"
 	"github.com/holdfast-storage/holdfast/failpoint"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
 const (
-	// settleWithin bounds the recovery: lapses, quarantines and graces that have
-	// to end, by leases that a leader change of etcd starts afresh.
-	settleWithin = 90 * time.Second
-	settleLook   = 100 * time.Millisecond
+	settleLook = 100 * time.Millisecond
 	// finalOrphans are what each cluster's lost node leaves behind.
 	finalOrphans = 5
 )
@@ -25,7 +23,7 @@ const (
 // settle takes all faults back, has each cluster lose a node for good, and
 // waits until nothing is left to do: it returns what is.
 func (r *run) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, settleWithin+time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Settle+time.Minute)
 	defer cancel()
 	failpoint.SetOffset(0)
 	if err := r.etcd.HealAll(ctx); err != nil {
@@ -49,12 +47,12 @@ func (r *run) settle(ctx context.Context) error {
 		}
 	}
 	var left error
-	for deadline := time.Now().Add(settleWithin); time.Now().Before(deadline); sleep(ctx, settleLook) {
+	for deadline := time.Now().Add(r.cfg.Settle); time.Now().Before(deadline); sleep(ctx, settleLook) {
 		if left = r.left(ctx); left == nil {
 			return nil
 		}
 	}
-	return fmt.Errorf("after %v without a fault there is still something to do: %w", settleWithin, left)
+	return fmt.Errorf("after %v without a fault there is still something to do: %w", r.cfg.Settle, left)
 }
 
 // loseNode takes the last node away for good, with a few volumes on it.
@@ -65,9 +63,12 @@ func (r *run) loseNode(ctx context.Context, name string, l *nodeList) error {
 	}
 	node := l.names[len(l.names)-1]
 	for i := range finalOrphans {
-		if _, err := as.Attach(ctx, state.AttachRequest{Volume: fmt.Sprintf("last-%s-%d", name, i), Node: node}); err != nil {
+		v := fmt.Sprintf("last-%s-%d", name, i)
+		b := r.facts.Begin(history.Call{Kind: history.CallAttach, Volume: v, Cluster: name, Node: node})
+		if _, err := as.Attach(ctx, state.AttachRequest{Volume: v, Node: node}); err != nil {
 			return err
 		}
+		b.Succeeded()
 	}
 	r.mu.Lock()
 	r.given[node] = true

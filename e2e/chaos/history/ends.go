@@ -45,6 +45,7 @@ func (ch *change) journaled(entry *Record) {
 // in its way, and the node was not there all the while.
 func (ch *change) removed(entry *Record, hold Key) {
 	at, c := ch.checker.at, ch.checker
+	c.report.Removed++
 	cl, v, e := at.cluster(hold.Cluster), at.volume(hold.Volume), entry.value.Evidence
 	node := hold.place()
 

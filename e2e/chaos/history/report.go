@@ -89,6 +89,8 @@ func (v Violation) Unwrap() error { return v.Invariant }
 // Report is what a checker has found so far.
 type Report struct {
 	Segments, Revisions, Events int
+	// Removed is how many orphans were removed.
+	Removed int
 	// Evaluated counts how often each invariant was looked at. One that stays
 	// at zero says nothing.
 	Evaluated map[Invariant]int

@@ -1,0 +1,112 @@
+//go:build failpoints
+
+package chaos
+
+import (
+	"cmp"
+	"testing"
+	"time"
+
+	"github.com/holdfast-storage/holdfast/failpoint"
+)
+
+// where a fault is planted.
+type where int
+
+const (
+	inDrivers where = 1 << iota
+	inControllers
+)
+
+// planted is a fault, and the run that it has to show in: one that does little
+// else than what the fault is about, so that a minute is enough.
+type planted struct {
+	fault failpoint.Fault
+	where where
+	tune  func(*Config)
+}
+
+func only(faults ...string) func(*Config) { return func(c *Config) { c.Faults = faults } }
+
+// atSending has most removals stopped between the last look at their own
+// process and the request.
+func atSending(s Stop) func(*Config) {
+	return func(c *Config) {
+		c.Faults, c.Gap = []string{"remove-node"}, time.Second
+		c.Stops = map[failpoint.Point]Stop{failpoint.Sending: s}
+	}
+}
+
+var plants = []planted{
+	{failpoint.DropLeaderCompare, inControllers, atSending(Stop{Freeze: 60})},
+	{failpoint.DropDepartureCompare, inControllers, atSending(Stop{Return: 80})},
+	{failpoint.SilentReattach, inDrivers, func(c *Config) {
+		atSending(Stop{Wait: 100})(c)
+		c.Volumes, c.Pace = 3, 10*time.Millisecond
+	}},
+	{failpoint.TrustEmptyNodes, inControllers, only("empty-list")},
+	{failpoint.DropHoldCompare, inDrivers, only("remove-node")},
+	{failpoint.DropTokenCompare, inDrivers, only("remove-node")},
+	{failpoint.DropGraceCompare, inDrivers, only("remove-node")},
+	{failpoint.ShareVolume, inDrivers, only("remove-node")},
+	{failpoint.LeasePastPeriod, inDrivers, only("remove-node")},
+	{failpoint.IgnoreFreeze, inDrivers | inControllers, only("freeze-ledger")},
+	{failpoint.DropR, inDrivers, func(c *Config) {
+		c.Faults, c.Gap = []string{"lose-answers", "stall-answers"}, 400*time.Millisecond
+		c.Volumes, c.Pace = 2, 15*time.Millisecond
+	}},
+	{failpoint.UnknownAsFailed, inDrivers, func(c *Config) {
+		c.Faults, c.Gap, c.Time = []string{"lose-answers", "stall-answers"}, 500*time.Millisecond, 20*time.Second
+	}},
+	{failpoint.SkipRelist, inControllers, func(c *Config) {
+		c.Faults, c.Gap, c.Time = []string{"cut-clients", "compact"}, 700*time.Millisecond, 15*time.Second
+		c.Volumes, c.Settle = 60, 25*time.Second
+	}},
+}
+
+// Each fault that is planted must be found, within a minute. One that is not
+// means that the checks are blind where they should see.
+func TestPlanted(t *testing.T) {
+	for _, p := range plants {
+		t.Run(string(p.fault), func(t *testing.T) {
+			c := config(t, 7)
+			c.Time, c.Settle, c.EndEarly, c.Restore, c.Revoke = 40*time.Second, 30*time.Second, true, false, false
+			p.tune(&c)
+			if p.where&inControllers != 0 {
+				c.Planted = p.fault
+			}
+			if p.where&inDrivers != 0 {
+				defer failpoint.Plant(p.fault)()
+			}
+			report, err := Run(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := report.Err()
+			if found == nil {
+				t.Fatalf("it was not found in %v\n%v", report.Took.Round(time.Second), report)
+			}
+			took := cmp.Or(report.Found, report.Took)
+			t.Logf("found after %v: %.1500s", took.Round(time.Second), found)
+			if took > foundWithin {
+				t.Errorf("it took %v, expected at most %v", took.Round(time.Second), foundWithin)
+			}
+		})
+	}
+}
+
+// foundWithin is the bound that a run with a planted fault has.
+const foundWithin = time.Minute
+
+// Every fault that can be planted is.
+func TestPlanted_All(t *testing.T) {
+	have := map[failpoint.Fault]bool{}
+	for _, p := range plants {
+		have[p.fault] = true
+	}
+	for _, f := range failpoint.Faults {
+		if !have[f] {
+			t.Errorf("%s is planted in no run", f)
+		}
+	}
+}
