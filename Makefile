@@ -30,6 +30,13 @@ KUBERNETES_MINOR   := $(word 2,$(subst ., ,$(KUBERNETES_VERSION)))
 E2E_TIMEOUT  ?= 25m
 E2E_PARALLEL ?= 3
 
+# A chaos run: how long faults go on, over all seeds; the first seed, 0 for a new
+# one; and what else go test is told, such as -chaos.etcd=../../bin/etcd-3.5.
+CHAOS_TIME  ?= 10m
+CHAOS_SEED  ?= 0
+CHAOS_FLAGS ?=
+CHAOS_LIMIT ?= 3h
+
 ETCD_FILES := $(shell find e2e/etcd -name '*.go' -o -name 'go.mod' -o -name 'go.sum' 2>/dev/null)
 # The older minor versions of etcd that Holdfast supports: of each the oldest
 # safe release, in e2e/etcd-VERSION/go.mod. What e2e/etcd builds is the newest.
@@ -82,6 +89,21 @@ test-etcd-%: bin/etcd-%
 .PHONY: e2e
 e2e: build etcd etcd-gofail kubernetes ## Scenarios with a real kube-apiserver and the built binary (RUN, TESTFLAGS)
 	cd e2e && $(GO) test -timeout $(E2E_TIMEOUT) -parallel $(E2E_PARALLEL) -count=1 -run '$(RUN)' $(TESTFLAGS) ./...
+
+.PHONY: chaos
+chaos: chaos-bin ## Random faults by a seed, and proofs that nothing went wrong (CHAOS_TIME, CHAOS_SEED, CHAOS_ETCD)
+	cd e2e && $(GO) test -race -tags failpoints -timeout $(CHAOS_LIMIT) -count=1 -run '^TestChaos$$' -v $(TESTFLAGS) ./chaos -args \
+	  -chaos.time=$(CHAOS_TIME) -chaos.seed=$(CHAOS_SEED) $(CHAOS_FLAGS)
+
+.PHONY: planted
+planted: chaos-bin ## Plant faults in Holdfast and see that the chaos run finds each (RUN)
+	$(GO) test -race -tags failpoints -count=1 -run 'TestClock|TestPlant|TestReach|TestNow' ./failpoint ./reconcile
+	cd e2e && $(GO) test -race -tags failpoints -timeout $(E2E_TIMEOUT) -count=1 -run '^TestPlanted$(if $(filter-out .,$(RUN)),$$/$(RUN))' -v $(TESTFLAGS) ./chaos
+
+# The controllers of a chaos run: with the race detector, and points to be held at.
+.PHONY: chaos-bin
+chaos-bin: etcd etcd-gofail need-cc
+	@$(GO) build -race -tags failpoints -trimpath -o bin/holdfast-failpoints ./cmd/holdfast
 
 .PHONY: lint
 lint: bin/golangci-lint ## Formatting, vet, linters, import direction, and the modules' checksums

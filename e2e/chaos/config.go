@@ -83,6 +83,12 @@ func nodeName(cluster string, i int) string { return fmt.Sprintf("%s-%d", cluste
 
 func uidOf(cluster string) string { return "uid-of-" + cluster }
 
+// parked volumes are attached and never detached: they stay until their node is
+// away for long enough, so that there are orphans.
+const parked = 12
+
+func parkedName(i int) string { return fmt.Sprintf("parked-%d", i) }
+
 func volumeName(i int) string { return fmt.Sprintf("vol-%d", i) }
 
 // The user of all clients, whom etcd minds while its authentication is on.

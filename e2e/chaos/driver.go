@@ -89,6 +89,8 @@ func (d *driver) step(ctx context.Context) {
 	switch n := d.random.IntN(100); {
 	case n < 4:
 		d.burst(ctx)
+	case n < 12:
+		d.attach(ctx, parkedName(d.random.IntN(parked)), d.node(), state.Exclusive)
 	case n < 25:
 		d.attach(ctx, v, d.node(), d.mode())
 	case n < 35:

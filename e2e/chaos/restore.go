@@ -82,15 +82,27 @@ func (r *run) replaceEtcd(ctx context.Context) error {
 	}
 	r.operator = operator
 	r.recorder.Begin(operatorID, model.Op{Kind: model.Freeze}) // somebody's, soon
-	for i := range r.cfg.Volumes {
-		p := r.recorder.Begin(operatorID, model.Op{Kind: model.Get, Volume: volumeName(i)})
-		v, err := r.operator.Volume(ctx, volumeName(i))
+	for _, name := range r.volumes() {
+		p := r.recorder.Begin(operatorID, model.Op{Kind: model.Get, Volume: name})
+		v, err := r.operator.Volume(ctx, name)
 		p.End(model.Read(v, err))
 		if err != nil {
 			return err
 		}
 	}
 	return r.noticed(ctx)
+}
+
+// volumes are those that the drivers use.
+func (r *run) volumes() []string {
+	var out []string
+	for i := range r.cfg.Volumes {
+		out = append(out, volumeName(i))
+	}
+	for i := range parked {
+		out = append(out, parkedName(i))
+	}
+	return out
 }
 
 // noticed waits until the ledger is frozen.
