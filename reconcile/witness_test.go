@@ -437,3 +437,39 @@ func TestWitnessFile(t *testing.T) {
 		t.Error("in a folder that is not there: no error")
 	}
 }
+
+// A leader that is stopped in the middle of a Store, and goes on when another
+// has stored, must not put its own in the place of that.
+func TestWitnessFile_StoppedInAStore(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "witness")
+	f := NewWitnessFile(path)
+	first, err := f.Store(t.Context(), []byte("first"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := lockFolder(t.Context(), filepath.Dir(path)) // as one that is stopped there
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := make(chan error, 1)
+	go func() {
+		_, err := f.Store(t.Context(), []byte("late"), first)
+		late <- err
+	}()
+	hurried, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := f.Store(hurried, []byte("hurried"), first); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("stored while another process is in the middle of it: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("second"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	if err := <-late; !errors.Is(err, ErrWitnessMoved) {
+		t.Errorf("stored over what it had not read: %v", err)
+	}
+	if data, _, err := f.Load(t.Context()); err != nil || string(data) != "second" {
+		t.Errorf("there is %q, %v", data, err)
+	}
+}

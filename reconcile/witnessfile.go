@@ -38,8 +38,15 @@ func (f *WitnessFile) Load(context.Context) ([]byte, string, error) {
 	return data, fileVersion(data), nil
 }
 
-// Store replaces the file.
+// Store replaces the file. From the look at its version to the new one it holds
+// the folder's lock: a leader that is stopped in between and goes on later would
+// otherwise put its own in the place of its successor's.
 func (f *WitnessFile) Store(ctx context.Context, data []byte, version string) (string, error) {
+	unlock, err := lockFolder(ctx, filepath.Dir(f.path))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
 	if _, now, err := f.Load(ctx); err != nil {
 		return "", err
 	} else if now != version {
