@@ -37,6 +37,12 @@ CHAOS_SEED  ?= 0
 CHAOS_FLAGS ?=
 CHAOS_LIMIT ?= 3h
 
+# A soak: for how long it churns, at how many calls a second, and the seed of its
+# faults; 0 takes a new one.
+SOAK_TIME ?= 30m
+SOAK_RATE ?= 100
+SOAK_SEED ?= 0
+
 ETCD_FILES := $(shell find e2e/etcd -name '*.go' -o -name 'go.mod' -o -name 'go.sum' 2>/dev/null)
 # The older minor versions of etcd that Holdfast supports: of each the oldest
 # safe release, in e2e/etcd-VERSION/go.mod. What e2e/etcd builds is the newest.
@@ -104,6 +110,13 @@ planted: chaos-bin ## Plant faults in Holdfast and see that the chaos run finds 
 .PHONY: chaos-bin
 chaos-bin: etcd etcd-gofail need-cc
 	@$(GO) build -race -tags failpoints -trimpath -o bin/holdfast-failpoints ./cmd/holdfast
+
+# What is measured is the binary as it ships. The drivers are built with the tag,
+# as is everything that shares a package with the chaos run.
+.PHONY: soak
+soak: build etcd ## Churn at a fixed rate with faults: does anything grow? (SOAK_TIME=30m, SOAK_RATE=100, SOAK_SEED)
+	cd e2e && $(GO) test -tags failpoints -timeout 0 -count=1 -v -run '^TestSoak(_FindsLeaks)?$$' ./chaos \
+	  -soak.time $(SOAK_TIME) -soak.rate $(SOAK_RATE) -soak.seed $(SOAK_SEED)
 
 .PHONY: lint
 lint: bin/golangci-lint ## Formatting, vet, linters, import direction, and the modules' checksums
