@@ -50,6 +50,9 @@ func (l *nodeList) set(name string, to nodeState) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.state[name]
+	if *n == to {
+		return nil
+	}
 	if n.serves() {
 		l.told.Leaving(l.cluster, name)
 	}

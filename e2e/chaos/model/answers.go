@@ -1,6 +1,7 @@
 package model
 
 import (
+	"context"
 	"errors"
 
 	"github.com/holdfast-storage/holdfast/state"
@@ -114,6 +115,9 @@ func OutcomeOf(err error) Outcome {
 		{state.ErrInvalid, Unavailable},
 		{state.ErrPermission, Unavailable},
 		{state.ErrReadOnly, Unavailable},
+		// Bare, the caller's own: its call was never sent.
+		{context.Canceled, Unavailable},
+		{context.DeadlineExceeded, Unavailable},
 	} {
 		if errors.Is(err, c.is) {
 			return c.o
