@@ -136,7 +136,7 @@ func parseDocument(doc []byte) ([]Node, error) {
 		return nil, errors.New("it has no kind")
 	}
 	if h.APIVersion != kubernetesV1 {
-		return nil, fmt.Errorf("it is a %s of apiVersion %q, not %q", h.Kind, h.APIVersion, kubernetesV1)
+		return nil, fmt.Errorf("it is a %q of apiVersion %q, not %q", h.Kind, h.APIVersion, kubernetesV1)
 	}
 	switch h.Kind {
 	case "Node":
@@ -144,7 +144,7 @@ func parseDocument(doc []byte) ([]Node, error) {
 		return []Node{n}, err
 	case "List", "NodeList":
 	default:
-		return nil, fmt.Errorf("it is a %s", h.Kind)
+		return nil, fmt.Errorf("it is a %q", h.Kind)
 	}
 	var items []stdjson.RawMessage
 	if err := json.Unmarshal(h.Items, &items); len(h.Items) == 0 || err != nil || items == nil {

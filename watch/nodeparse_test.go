@@ -82,8 +82,8 @@ var bad = map[string]struct{ data, want string }{
 	"kubectl's complaint":        {"Error from server (Forbidden): nodes is forbidden\n", "is malformed in document 1: it has no kind"},
 	"a key twice":                {"apiVersion: v1\nkind: List\nitems: []\nkind: List\n", `key "kind" already set`},
 	"no kind":                    {`{"items":[]}`, "it has no kind"},
-	"another kind":               {`{"apiVersion":"v1","kind":"PodList","items":[]}`, "it is a PodList"},
-	"another group's Node":       {`{"apiVersion":"x/v1","kind":"Node","metadata":{"name":"a"}}`, `it is a Node of apiVersion "x/v1", not "v1"`},
+	"another kind":               {`{"apiVersion":"v1","kind":"PodList","items":[]}`, "it is a \"PodList\""},
+	"another group's Node":       {`{"apiVersion":"x/v1","kind":"Node","metadata":{"name":"a"}}`, `it is a "Node" of apiVersion "x/v1", not "v1"`},
 	"no items":                   {`{"apiVersion":"v1","kind":"List"}`, "the List has no list of items"},
 	"items null":                 {`{"apiVersion":"v1","kind":"List","items":null}`, "the List has no list of items"},
 	"items no list":              {`{"apiVersion":"v1","kind":"List","items":{}}`, "the List has no list of items"},
@@ -96,7 +96,7 @@ var bad = map[string]struct{ data, want string }{
 	"a name that is a number":    {"apiVersion: v1\nkind: Node\nmetadata: {name: 7}\n", "cannot unmarshal number"},
 	"taints that are none":       {`{"apiVersion":"v1","kind":"Node","metadata":{"name":"a"},"spec":{"taints":"x"}}`, "cannot unmarshal string"},
 	"a node twice":               {"apiVersion: v1\nkind: Node\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Node\nmetadata: {name: a}\n", `has node "a" twice`},
-	"a second document that bad": {"apiVersion: v1\nkind: List\nitems: []\n---\nkind: Pod\napiVersion: v1\n", "is malformed in document 2: it is a Pod"},
+	"a second document that bad": {"apiVersion: v1\nkind: List\nitems: []\n---\nkind: Pod\napiVersion: v1\n", "is malformed in document 2: it is a \"Pod\""},
 	"more behind the end":        {"apiVersion: v1\nkind: List\nitems: []\n...\njunk\n", "is malformed in document 2"},
 }
 
