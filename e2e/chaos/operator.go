@@ -48,17 +48,20 @@ func (r *run) pauseRemovals(ctx context.Context, pick uint64, _ time.Duration) (
 	r.calm.RLock()
 	defer r.calm.RUnlock()
 	err := r.operator.Pause(ctx, name, "operator", "chaos", 0)
-	return func(ctx context.Context) error {
-		for {
-			r.calm.RLock()
-			err := r.operator.Resume(ctx, name, "operator")
-			r.calm.RUnlock()
-			if err == nil || errors.Is(err, state.ErrNotFound) || ctx.Err() != nil {
-				return ctx.Err()
-			}
-			sleep(ctx, 100*time.Millisecond)
+	return func(ctx context.Context) error { return r.resume(ctx, name) }, ignoreUnknown(err)
+}
+
+// resume tries until removals are known to go on.
+func (r *run) resume(ctx context.Context, name string) error {
+	for {
+		r.calm.RLock()
+		err := r.operator.Resume(ctx, name, "operator")
+		r.calm.RUnlock()
+		if err == nil || errors.Is(err, state.ErrNotFound) || ctx.Err() != nil {
+			return ctx.Err()
 		}
-	}, ignoreUnknown(err)
+		sleep(ctx, settleLook)
+	}
 }
 
 // evictLapsed gives up the lapsed holds of a cluster, as an operator would for

@@ -116,6 +116,16 @@ func (r *run) noticed(ctx context.Context) error {
 	return fmt.Errorf("nobody froze the ledger within %v", noticedWithin)
 }
 
+// resumeAll ends the pauses of the snapshot's time, which nobody else would.
+func (r *run) resumeAll(ctx context.Context) error {
+	for _, name := range clusterNames {
+		if err := r.resume(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // accept is the operator's word. Whoever notices a little later may freeze the
 // ledger again, with what it remembers; then the word is given again.
 func (r *run) accept(ctx context.Context) error {
@@ -124,7 +134,7 @@ func (r *run) accept(ctx context.Context) error {
 		err := r.operator.Unfreeze(ctx, "operator", true)
 		p.End(model.Failed(err))
 		if err == nil {
-			return nil
+			return r.resumeAll(ctx)
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("accepting the restored etcd: %w", err)
