@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-storage/holdfast/failpoint"
 	"github.com/holdfast-storage/holdfast/state"
+	"github.com/holdfast-storage/holdfast/watch"
 )
 
 // errMoved: what a judgement relied on has changed. It is no failure; the node
@@ -44,8 +45,33 @@ func (r *run) judge(ctx context.Context, name string) error {
 		return r.stepDown(t, r.remove(ctx, t, name, d))
 	case StepRemove:
 		return r.stepDown(t, r.remove(ctx, t, name, nil))
+	case StepWait:
+		return r.waitOn(t, name)
 	}
 	return nil
+}
+
+// waitOn has a node looked at again whose quarantine has ended too early: etcd
+// has nothing more to say about it.
+func (r *run) waitOn(t *term, name string) error {
+	n := r.watcher.Node(name)
+	left := unwaited(n, r.ledger.Quarantine, time.Now())
+	if t == nil || n.Quarantined || left <= 0 {
+		return nil
+	}
+	r.log.Info("the quarantine ended before its time; waiting on", "node", name, "departure", n.Departure.ModRevision, "left", left)
+	return laterError{after: left, why: "its quarantine ended before its time"}
+}
+
+// unwaited is how much of a departure's quarantine has not passed on this
+// process's own clock since it saw the departure. One that etcd ends earlier is no
+// wait: an etcd that stood still takes the put on a lease that is over already, and
+// whoever would have noticed may have been killed before the answer.
+func unwaited(n watch.NodeView, quarantine time.Duration, now time.Time) time.Duration {
+	if n.Departure == nil || n.Departure.Reason == state.OutOfService || quarantine <= 0 {
+		return 0
+	}
+	return max(0, quarantine-now.Sub(n.DepartureSeen))
 }
 
 // look plans for one node by what is known just now. put is a departure without
@@ -54,6 +80,8 @@ func (r *run) look(t *term, name string, put *state.Departure) NodePlan {
 	c, n := r.watcher.Cluster(), r.watcher.Node(name)
 	if put != nil && (n.Departure == nil || n.Departure.ModRevision < put.ModRevision) {
 		n.Departure, n.Quarantined = put, false
+	} else if unwaited(n, r.ledger.Quarantine, time.Now()) > 0 {
+		n.Quarantined = true
 	}
 	g := Gates{UID: r.cfg.Cluster.UID(), Leading: t != nil && t == r.term.Load(), MatchNodeUID: r.ledger.MatchNodeUID}
 	g.Unwitnessed = t != nil && t.witness != nil && !t.witness.proven.Load()

@@ -59,7 +59,8 @@ type entry struct {
 
 	departure     *state.Departure
 	departureList uint32
-	returned      int64 // ModRevision of the last departure that the Node list contradicted
+	departureSeen time.Time // when its ModRevision came, on the monotonic clock
+	returned      int64     // ModRevision of the last departure that the Node list contradicted
 
 	quarantine     *state.Quarantine
 	quarantineList uint32

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-storage/holdfast/state"
 )
@@ -129,7 +130,7 @@ func (ix *index) apply(p part, b state.Batch) changes {
 		v.under, ix.seen[p] = true, false
 	}
 	for _, e := range b.Events {
-		ix.event(p, e, &c)
+		ix.event(p, e, b.Contact, &c)
 	}
 	if b.Synced {
 		ix.sweep(p, &c)
@@ -145,7 +146,7 @@ func (ix *index) apply(p part, b state.Batch) changes {
 	return c
 }
 
-func (ix *index) event(p part, e state.Event, c *changes) {
+func (ix *index) event(p part, e state.Event, seen time.Time, c *changes) {
 	gone := e.Type == state.Delete
 	switch r := e.Record.(type) {
 	case state.Attachment:
@@ -158,7 +159,7 @@ func (ix *index) event(p part, e state.Event, c *changes) {
 		if gone {
 			ix.dropDeparture(r.Node, c)
 		} else {
-			ix.putDeparture(e.Key, r, c)
+			ix.putDeparture(e.Key, r, seen, c)
 		}
 	case state.Quarantine:
 		if gone {
@@ -312,7 +313,7 @@ func (ix *index) view(name string) NodeView {
 	out.Attachments = e.attachments(ix.cluster)
 	if e.departure != nil {
 		d := *e.departure
-		out.Departure, out.Returned = &d, e.returned == d.ModRevision
+		out.Departure, out.DepartureSeen, out.Returned = &d, e.departureSeen, e.returned == d.ModRevision
 	}
 	out.Quarantined = e.quarantine != nil || ix.behind[name] != nil
 	if len(e.graces) > 0 {

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"strings"
+	"time"
 
 	"github.com/holdfast-storage/holdfast/state"
 )
@@ -104,13 +105,14 @@ func (ix *index) dropAttachment(node, volume string, c *changes) {
 	ix.settle(e, c)
 }
 
-func (ix *index) putDeparture(key string, d state.Departure, c *changes) {
+func (ix *index) putDeparture(key string, d state.Departure, seen time.Time, c *changes) {
 	e, old := ix.entry(d.Node), (*state.Departure)(nil)
 	e.departureList = ix.parts[partDepartures].list
 	old, e.departure = e.departure, &d
 	if old != nil && old.ModRevision == d.ModRevision {
 		return
 	}
+	e.departureSeen = seen
 	if old == nil {
 		ix.departures++
 	}

@@ -19,6 +19,9 @@ type NodeView struct {
 	// Departure is nil if there is none. One whose record does not decode has
 	// Broken set, and no reason.
 	Departure *state.Departure
+	// DepartureSeen is when this process first saw Departure as it is, on its
+	// monotonic clock: never before it was put.
+	DepartureSeen time.Time
 	// Returned: the Node list has contradicted Departure since it was put, be it
 	// for a moment only. Whoever decides may be late, and not see the node itself.
 	Returned bool
