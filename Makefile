@@ -101,6 +101,11 @@ chaos: chaos-bin ## Random faults by a seed, and proofs that nothing went wrong 
 	cd e2e && $(GO) test -race -tags failpoints -timeout $(CHAOS_LIMIT) -count=1 -run '^TestChaos$$' -v $(TESTFLAGS) ./chaos -args \
 	  -chaos.time=$(CHAOS_TIME) -chaos.seed=$(CHAOS_SEED) $(CHAOS_FLAGS)
 
+.PHONY: chaos-versions
+chaos-versions: chaos-bin etcd-versions ## A chaos run of CHAOS_TIME on each older etcd that is supported
+	@for v in $(VERSIONS); do echo "chaos on etcd $$v"; \
+	  $(MAKE) chaos CHAOS_FLAGS="-chaos.run=$(CHAOS_TIME) -chaos.etcd=$(CURDIR)/bin/etcd-$$v -chaos.etcdutl=$(CURDIR)/bin/etcdutl-$$v"; done
+
 .PHONY: planted
 planted: chaos-bin ## Plant faults in Holdfast and see that the chaos run finds each (RUN)
 	$(GO) test -race -tags failpoints -count=1 -run 'TestClock|TestPlant|TestReach|TestNow' ./failpoint ./reconcile

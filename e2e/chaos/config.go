@@ -45,6 +45,9 @@ type Config struct {
 	Settle time.Duration
 	// Gap is the mean pause between two faults of a track; 0: each track's own.
 	Gap time.Duration
+	// Away is how long a node is gone at least, and at most three times as long;
+	// default 3 s.
+	Away time.Duration
 	// EndEarly ends the run with the first violation.
 	EndEarly bool
 }
@@ -53,6 +56,7 @@ func (c Config) withDefaults() Config {
 	c.Volumes = cmp.Or(c.Volumes, 8)
 	c.Drivers = cmp.Or(c.Drivers, 3)
 	c.Pace = cmp.Or(c.Pace, 40*time.Millisecond)
+	c.Away = cmp.Or(c.Away, 3*time.Second)
 	c.Settle = cmp.Or(c.Settle, 90*time.Second)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -68,7 +72,7 @@ const (
 	attachmentTTL = 9 * time.Second
 	window        = 3 * time.Second
 	retention     = time.Hour
-	electionTTL   = 3 * time.Second
+	electionTTL   = 2 * time.Second
 	staleAfter    = 15 * time.Second
 	requestWithin = 2 * time.Second
 )

@@ -74,7 +74,7 @@ func (r *run) tracks() []track {
 	}
 	for i := range nodesAtOnce {
 		all = append(all, track{name: fmt.Sprintf("nodes %d", i+1), gap: 1500 * time.Millisecond, kinds: []kind{
-			{name: "remove-node", weight: 3, least: 3 * time.Second, most: 9 * time.Second, apply: r.removeNode},
+			{name: "remove-node", weight: 3, least: r.cfg.Away, most: 3 * r.cfg.Away, apply: r.removeNode},
 			{name: "taint-node", weight: 1, least: time.Second, most: 5 * time.Second, apply: r.taintNode},
 		}})
 	}

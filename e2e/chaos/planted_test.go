@@ -44,7 +44,7 @@ func only(faults ...string) func(*Config) { return func(c *Config) { c.Faults = 
 // process and the request.
 func atSending(s Stop) func(*Config) {
 	return func(c *Config) {
-		c.Faults, c.Gap = []string{"remove-node"}, time.Second
+		c.Faults, c.Gap, c.Away = []string{"remove-node"}, time.Second, 6*time.Second
 		c.Stops = map[failpoint.Point]Stop{failpoint.Sending: s}
 	}
 }

@@ -44,11 +44,10 @@ type run struct {
 	calm        sync.RWMutex       // held by all who call, and by a restore alone
 	stop        context.CancelFunc // ends the faults early
 
-	laters sync.WaitGroup
-
 	mu       sync.Mutex
 	counts   map[string]int
 	problems []error
+	timers   []*time.Timer
 	given    map[string]bool // nodes that are away for good
 	found    time.Duration   // when the first violation was seen
 }
@@ -169,8 +168,7 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 	quiet := r.settle(ctx)
 	stopControlling()
 	working.Wait()
-	// A fault that was still to be forgotten has no more to forget.
-	r.laters.Wait()
+	r.stopTimers()
 
 	report := r.report()
 	if quiet != nil {
@@ -304,13 +302,19 @@ func (r *run) unexpected(ctx context.Context, what string, err error) {
 	}
 }
 
-// later calls do after d, or when the run ends.
+// later calls do after d, unless the run has ended by then.
 func (r *run) later(d time.Duration, do func()) {
-	r.laters.Add(1)
-	time.AfterFunc(d, func() {
-		defer r.laters.Done()
-		do()
-	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.timers = append(r.timers, time.AfterFunc(d, do))
+}
+
+func (r *run) stopTimers() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.timers {
+		t.Stop()
+	}
 }
 
 func (r *run) lost(node string) bool {
