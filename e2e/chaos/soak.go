@@ -205,7 +205,7 @@ func (s *soak) all(ctx context.Context) (*SoakReport, error) {
 	s.leaks.free()
 	stopControlling()
 	working.Wait()
-	s.laters.Wait()
+	s.stopTimers()
 
 	checking, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
