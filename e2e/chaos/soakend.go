@@ -66,6 +66,26 @@ func (l Left) total() int {
 	return n
 }
 
+const (
+	// A lease of this many attachments is left alone, and so are thinly filled
+	// ones of a cluster while they are at most this few (reconcile/gather.go).
+	thickLease = 8
+	thinLeases = 3
+)
+
+// crowded says whether records are under more leases than they need. At rest
+// that is: an election's and a journal entry's at most one each, and for the
+// attachments what gathering leaves of thin leases. The others, without a key,
+// end by themselves.
+func (l Left) crowded(clusters int) error {
+	most := l.Keys["elections"] + l.Keys["journal"] + l.Keys["attachments"]/thickLease + clusters*thinLeases
+	if l.Under > most {
+		return fmt.Errorf("%d leases with keys, expected at most %d for %d attachments, %d elections and %d entries of the journal",
+			l.Under, most, l.Keys["attachments"], l.Keys["elections"], l.Keys["journal"])
+	}
+	return nil
+}
+
 // account says what stands that no record accounts for, once every hold has
 // been ended and every wait has been waited for: what may stay is the ledger's
 // own record, each cluster's and its witness, and the election of each

@@ -131,11 +131,13 @@ func (s *soak) progress() string {
 	}
 	missed := s.counts["calls missed"]
 	s.mu.Unlock()
-	line := fmt.Sprintf("%4.0f s: %d calls, %d missed; highest so far:", s.now().Seconds(), calls, missed)
+	highest := map[quantity]float64{}
 	for _, one := range s.taken() {
-		if one.quantity == resident || one.quantity == leasesThere || one.quantity == keysThere || one.quantity == database {
-			line += fmt.Sprintf(" %s %s,", one.Name, one.quantity.show(one.Peak))
-		}
+		highest[one.quantity] = max(highest[one.quantity], one.Peak)
 	}
-	return line[:len(line)-1]
+	line := fmt.Sprintf("%.0f s: %d calls, %d missed; highest so far: %s resident in a controller", s.now().Seconds(), calls, missed, resident.show(highest[resident]))
+	for _, q := range []quantity{leasesThere, keysThere, database} {
+		line += ", " + q.show(highest[q]) + " " + q.name
+	}
+	return line
 }

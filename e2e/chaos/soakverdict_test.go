@@ -33,23 +33,24 @@ func TestSeries_Verdict(t *testing.T) {
 		series Series
 		want   string // in the error; "" means that it is flat
 	}{
-		"goroutines that come and go":     {series(goroutines, 75, 80, 73, 78, 74, 75), ""},
-		"goroutines that stay":            {series(goroutines, ramp(75, 110, 0)...), "grown from 75 to 110, expected at most 105"},
-		"goroutines that stay at the end": {series(goroutines, 75, 75, 75, 75, 130), "grown from 75 to 130"},
-		"descriptors that come and go":    {series(descriptors, 15, 17, 13, 16, 15), ""},
-		"descriptors that stay":           {series(descriptors, ramp(15, 30, 1)...), "grown from 14 to 29"},
-		"a heap with noise":               {series(heap, ramp(8*mib, 8*mib, mib)...), ""},
-		"a heap that has doubled":         {series(heap, ramp(40*mib, 80*mib, mib)...), "grown from 39.0M to 79.0M"},
-		"a heap that grows slowly":        {series(heap, ramp(40*mib, 55*mib, mib)...), "grows by 100.0M an hour"},
-		"a heap that was late to settle":  {series(heap, append([]float64{20 * mib, 30 * mib, 32 * mib}, ramp(33*mib, 33*mib, mib/2)...)...), ""},
-		"a heap with one odd reading":     {series(heap, 20*mib, 20*mib, 20*mib, 20*mib, 20*mib, 44*mib, 20*mib, 20*mib, 20*mib, 20*mib, 20*mib), ""},
-		"memory that is given back late":  {series(resident, 50*mib, 60*mib, 80*mib, 78*mib, 82*mib, 79*mib, 80*mib, 81*mib, 80*mib, 60*mib), ""},
-		"memory that grows":               {series(resident, ramp(100*mib, 160*mib, mib)...), "grows by"},
-		"leases that stay":                {series(leasesThere, ramp(20, 200, 5)...), "grown from 15 to 195"},
-		"keys that stay":                  {series(keysThere, ramp(800, 1500, 20)...), "grown from 780 to 1480"},
-		"a file that etcd reuses":         {series(database, ramp(3*mib, 20*mib, mib)...), ""},
-		"a file that grows":               {series(database, ramp(30*mib, 120*mib, mib)...), "grown from"},
-		"too few rests":                   {series(heap, mib, mib), "expected at least 3 rests"},
+		"goroutines that come and go":      {series(goroutines, 75, 80, 73, 78, 74, 75), ""},
+		"goroutines that stay":             {series(goroutines, ramp(75, 110, 0)...), "grown from 75 to 110, expected at most 105"},
+		"goroutines that stay at the end":  {series(goroutines, 75, 75, 75, 75, 130), "grown from 75 to 130"},
+		"descriptors that come and go":     {series(descriptors, 15, 17, 13, 16, 15), ""},
+		"descriptors that stay":            {series(descriptors, ramp(15, 30, 1)...), "grown from 14 to 29"},
+		"a heap with noise":                {series(heap, ramp(8*mib, 8*mib, mib)...), ""},
+		"a heap that has doubled":          {series(heap, ramp(40*mib, 80*mib, mib)...), "grown from 39.0M to 79.0M"},
+		"a heap that grows slowly":         {series(heap, ramp(40*mib, 55*mib, mib)...), "grows by 100.0M an hour"},
+		"a heap that was late to settle":   {series(heap, append([]float64{20 * mib, 30 * mib, 32 * mib}, ramp(33*mib, 33*mib, mib/2)...)...), ""},
+		"a heap with one odd reading":      {series(heap, 20*mib, 20*mib, 20*mib, 20*mib, 20*mib, 44*mib, 20*mib, 20*mib, 20*mib, 20*mib, 20*mib), ""},
+		"a heap that is too small to tell": {series(heap, ramp(4*mib, 6*mib, 0)...), ""},
+		"memory that is given back late":   {series(resident, 50*mib, 60*mib, 80*mib, 78*mib, 82*mib, 79*mib, 80*mib, 81*mib, 80*mib, 60*mib), ""},
+		"memory that grows":                {series(resident, ramp(100*mib, 160*mib, mib)...), "grows by"},
+		"leases that stay":                 {series(leasesThere, ramp(20, 200, 5)...), "grown from 15 to 195"},
+		"keys that stay":                   {series(keysThere, ramp(800, 1500, 20)...), "grown from 780 to 1480"},
+		"a file that etcd reuses":          {series(database, ramp(3*mib, 20*mib, mib)...), ""},
+		"a file that grows":                {series(database, ramp(30*mib, 120*mib, mib)...), "grown from"},
+		"too few rests":                    {series(heap, mib, mib), "expected at least 3 rests"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			switch err := c.series.err(); {
@@ -108,6 +109,16 @@ func TestLeft_Account(t *testing.T) {
 	leaked.Leases, leaked.Idle = 5, 1
 	if leaked.account(2, 4) == nil {
 		t.Error("a lease too many, and all is accounted for")
+	}
+}
+
+func TestLeft_Crowded(t *testing.T) {
+	l := Left{Keys: map[string]int{"elections": 4, "journal": 10, "attachments": 430, "holds": 430}, Under: 4 + 10 + 53 + 6, Idle: 100}
+	if err := l.crowded(2); err != nil {
+		t.Error(err)
+	}
+	if l.Under++; l.crowded(2) == nil {
+		t.Error("a lease more than gathering leaves is not crowded")
 	}
 }
 
