@@ -36,8 +36,8 @@ type SoakConfig struct {
 	// time that is too short for them. The first rest is what the others are
 	// compared with.
 	Rounds int
-	// Retention is the journal's; default a minute, so that as many entries end
-	// as are made.
+	// Retention is the journal's; default half of a round and at most a minute, so
+	// that as many entries end as are made by the first rest.
 	Retention time.Duration
 	// Etcd, Etcdutl and Holdfast are the programs. Holdfast is built as it ships.
 	Etcd, Etcdutl, Holdfast string
@@ -54,7 +54,7 @@ func (c SoakConfig) withDefaults() SoakConfig {
 	c.Rate = cmp.Or(c.Rate, 100)
 	c.Volumes = cmp.Or(c.Volumes, 500)
 	c.Rounds = cmp.Or(c.Rounds, min(10, max(3, int(c.Time/leastRound))))
-	c.Retention = cmp.Or(c.Retention, time.Minute)
+	c.Retention = cmp.Or(c.Retention, min(time.Minute, (c.Time/time.Duration(2*c.Rounds)).Round(time.Second)))
 	if c.Progress == nil {
 		c.Progress = func(string) {}
 	}

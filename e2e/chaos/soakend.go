@@ -58,10 +58,12 @@ func kindOf(key string) string {
 	return kind
 }
 
-func (l Left) total() int {
+func (l Left) standing() int {
 	n := 0
-	for _, count := range l.Keys {
-		n += count
+	for kind, count := range l.Keys {
+		if kind != "journal" {
+			n += count
+		}
 	}
 	return n
 }

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"time"
@@ -149,7 +150,7 @@ func (s *soak) etcdFigures(ctx context.Context, _ bool) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := []figure{{leasesThere, float64(l.Leases)}, {idleLeases, float64(l.Idle)}, {keysThere, float64(l.total())}}
+	out := []figure{{leasesThere, float64(l.Leases)}, {idleLeases, float64(l.Idle)}, {keysThere, float64(l.standing())}}
 	for kind, q := range kindsThere {
 		out = append(out, figure{q, float64(l.Keys[kind])})
 	}
@@ -181,8 +182,12 @@ func (s *soak) queued(ctx context.Context) error {
 	return nil
 }
 
-// keepProfiles writes down what a controller that has grown is full of.
+// keepProfiles writes down what the processes are full of, for whoever looks
+// why one has grown.
 func (s *soak) keepProfiles(ctx context.Context) {
+	if err := keepOwnProfile(filepath.Join(s.cfg.Folder, "drivers.goroutines")); err != nil {
+		s.problem(err)
+	}
 	for _, c := range s.controllers {
 		for name, profile := range map[string]string{"heap": "/debug/pprof/heap?gc=1", "goroutines": "/debug/pprof/goroutine?debug=1"} {
 			if err := keepProfile(ctx, c, profile, filepath.Join(s.cfg.Folder, c.name+"."+name)); err != nil {
@@ -190,6 +195,14 @@ func (s *soak) keepProfiles(ctx context.Context) {
 			}
 		}
 	}
+}
+
+func keepOwnProfile(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup("goroutine").WriteTo(f, 1), f.Close())
 }
 
 func keepProfile(ctx context.Context, c *controller, profile, path string) error {
