@@ -25,6 +25,10 @@ type peerProxy struct {
 	rounds  *http.Transport
 }
 
+// idlePeer ends the connections that members open while one of them is away and
+// then have no more use for: a soak counts its descriptors.
+const idlePeer = 5 * time.Second
+
 func openPeerProxy(c *Cluster, member int, target string) (*peerProxy, error) {
 	listener, err := net.Listen("tcp", freeAddress())
 	if err != nil {
@@ -36,9 +40,9 @@ func openPeerProxy(c *Cluster, member int, target string) (*peerProxy, error) {
 		target:  target,
 		address: listener.Addr().String(),
 		listens: listener,
-		rounds:  &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 8},
+		rounds:  &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 8, IdleConnTimeout: idlePeer},
 	}
-	p.server = &http.Server{Handler: p, ConnContext: withOrigin}
+	p.server = &http.Server{Handler: p, ConnContext: withOrigin, IdleTimeout: 2 * idlePeer}
 	return p, nil
 }
 
