@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -33,8 +34,24 @@ func (l *Ledger) Freeze(ctx context.Context, by, why string) error {
 // restored is an operator's word that a restored etcd is to be used as it is. It
 // raises the epoch above every one that was known to those who noticed, so that
 // every later token is greater than any before. Without it the freezes of those
-// who noticed stay: ErrRestoreNoticed.
+// who noticed stay: ErrRestoreNoticed. ErrConflict if one of those does not decode,
+// or claims an epoch that is far above the ledger's: see UnfreezeTo.
 func (l *Ledger) Unfreeze(ctx context.Context, by string, restored bool) error {
+	return l.unfreeze(ctx, by, restored, 0)
+}
+
+// UnfreezeTo is Unfreeze of a restored etcd with an epoch of the operator's own,
+// whatever those who noticed say: for a freeze that claims an epoch nobody had,
+// or does not decode. ErrInvalid if it is not above the ledger's; one that is not
+// above every epoch that was in use makes tokens repeat.
+func (l *Ledger) UnfreezeTo(ctx context.Context, by string, epoch uint16) error {
+	if epoch == 0 {
+		return invalid("epoch", "0", "one above the ledger's")
+	}
+	return l.unfreeze(ctx, by, true, epoch)
+}
+
+func (l *Ledger) unfreeze(ctx context.Context, by string, restored bool, epoch uint16) error {
 	if err := validateText("by", by); err != nil {
 		return err
 	}
@@ -53,7 +70,7 @@ func (l *Ledger) Unfreeze(ctx context.Context, by string, restored bool) error {
 		}
 		s.Frozen = nil
 		if restored {
-			return s.acceptRestored()
+			return s.acceptRestored(epoch)
 		}
 		return nil
 	})
@@ -71,23 +88,53 @@ type stops struct {
 // of an earlier one has to be accepted by another unfreeze.
 const formerUUIDs = 16
 
-// acceptRestored makes the record the successor of all that those who noticed knew.
-func (s *stops) acceptRestored() error {
+// epochLeap bounds how far above the ledger's epoch one is believed that a freeze
+// claims: any cluster may put its own, and there are no more than 65,535. Each
+// restore that an operator accepts takes one.
+const epochLeap = 1000
+
+// acceptRestored makes the record the successor of all that those who noticed
+// knew. An epoch of the operator's stands in the place of what they say.
+func (s *stops) acceptRestored(to uint16) error {
+	if to != 0 && to <= s.Epoch {
+		return invalid("epoch", strconv.Itoa(int(to)), fmt.Sprintf("one above the ledger's, which is %d", s.Epoch))
+	}
 	epoch := s.Epoch
 	for _, f := range s.freezes {
+		if to == 0 {
+			if err := s.believable(f); err != nil {
+				return err
+			}
+		}
 		if f.Broken != nil {
-			return f.Broken
+			continue
 		}
 		epoch = max(epoch, f.Known.Epoch)
 		if u := f.Known.LedgerUUID; u != s.UUID && !slices.Contains(s.Formerly, u) {
 			s.Formerly = append(s.Formerly, u)
 		}
 	}
-	if epoch == math.MaxUint16 {
+	switch {
+	case to != 0:
+		s.Epoch = to
+	case epoch == math.MaxUint16:
 		return fmt.Errorf("%w: the epoch is %d, the last there is", ErrConflict, epoch)
+	default:
+		s.Epoch = epoch + 1
 	}
-	s.Epoch = epoch + 1
 	s.Formerly = s.Formerly[max(0, len(s.Formerly)-formerUUIDs):]
+	return nil
+}
+
+// believable refuses a freeze that no unfreeze may follow by itself.
+func (s *stops) believable(f RestoreFreeze) error {
+	const expected = "expected an operator's own word, 'holdfast unfreeze --restored --epoch N' with an N above every epoch that was in use"
+	switch {
+	case f.Broken != nil:
+		return fmt.Errorf("%w: what cluster %q knew cannot be read: %w; %s; the ledger's is %d", ErrConflict, f.Cluster, f.Broken, expected, s.Epoch)
+	case int(f.Known.Epoch) > int(s.Epoch)+epochLeap:
+		return fmt.Errorf("%w: cluster %q claims epoch %d, and the ledger's is %d; %s", ErrConflict, f.Cluster, f.Known.Epoch, s.Epoch, expected)
+	}
 	return nil
 }
 

@@ -3,6 +3,8 @@ package state
 import (
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -282,12 +284,49 @@ func TestHostileCluster_CanFreeze(t *testing.T) {
 	mustBePlain(t, err.Error())
 	mustHold(t, h.ops, "v", StateAttached, Place{"b", "n1"})
 	detached(t, h.b, "v", "n1")
-	// What does not decode is not accepted unread: the error names the key to delete.
+	// What does not decode is not accepted unread: the error names it, and the way out.
 	err = h.ops.Unfreeze(t.Context(), "op", true)
-	if err == nil || !strings.Contains(err.Error(), h.keys.freeze("a")) {
-		t.Errorf("unfreeze over what does not decode: %v", err)
-	}
-	h.put(h.keys.freeze("a"), "{}")
-	mustBe(t, h.ops.Unfreeze(t.Context(), "op", true), nil)
+	mustBe(t, err, ErrConflict)
+	mustBePlain(t, err.Error())
+	mustName(t, err, h.keys.freeze("a"), `cluster "a"`, "--epoch")
+	mustBe(t, h.ops.UnfreezeTo(t.Context(), "op", 0), ErrInvalid)
+	mustBe(t, h.ops.UnfreezeTo(t.Context(), "op", 1), nil)
 	attached(t, h.b, "w", "n1")
+}
+
+// An epoch that nobody had would use up all there are. It is not believed, and the
+// operator goes on with one of his own.
+func TestHostileCluster_CannotUseUpTheEpochs(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	rec, err := h.ops.Record(t.Context())
+	mustBe(t, err, nil)
+	claim := func(epoch uint16) {
+		h.put(h.keys.freeze("a"), encode(freezeValue{By: "a", Why: "hm", Known: Known{LedgerUUID: rec.UUID, Epoch: epoch}}))
+	}
+	for _, epoch := range []uint16{epochLeap + 1, math.MaxUint16 - 1, math.MaxUint16} {
+		claim(epoch)
+		err := h.ops.Unfreeze(t.Context(), "op", true)
+		mustBe(t, err, ErrConflict)
+		mustName(t, err, `cluster "a"`, strconv.Itoa(int(epoch)), "--epoch")
+	}
+	mustBe(t, h.ops.UnfreezeTo(t.Context(), "op", 3), nil)
+	if got := attached(t, h.b, "v", "n1").Token.Epoch(); got != 3 {
+		t.Errorf("the epoch is %d, want the operator's 3", got)
+	}
+	claim(5)
+	mustBe(t, h.ops.UnfreezeTo(t.Context(), "op", 3), ErrInvalid)
+	mustBe(t, h.ops.Unfreeze(t.Context(), "op", true), nil)
+	if got := attached(t, h.b, "w", "n1").Token.Epoch(); got != 6 {
+		t.Errorf("the epoch is %d, want 6, one above the freeze's", got)
+	}
+}
+
+func mustName(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("the error %v does not name %s", err, part)
+		}
+	}
 }

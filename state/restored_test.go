@@ -196,7 +196,7 @@ func TestUnfreeze_SeesEveryFreeze(t *testing.T) {
 			mustBe(t, b.FreezeRestored(t.Context(), Known{LedgerUUID: "another", Epoch: 7}, "late"), nil)
 			late = true
 		}
-		return s.acceptRestored()
+		return s.acceptRestored(0)
 	}), nil)
 	if rec, err = l.Record(t.Context()); err != nil || rec.Epoch != 8 || !slices.Equal(rec.Formerly, []string{"another"}) {
 		t.Errorf("after it: %+v, %v; want epoch 8, above what the late one knew", rec, err)

@@ -13,6 +13,7 @@ func newUnfreeze() *cobra.Command {
 	var v verb
 	var out output
 	var restored bool
+	var epoch uint16
 	cmd := &cobra.Command{
 		Use:   "unfreeze",
 		Short: "End a freeze",
@@ -20,13 +21,26 @@ func newUnfreeze() *cobra.Command {
 have compared the ledger with what the clusters and the storage say: it raises the
 epoch, so that every token from now on is greater than any before. Where a process
 has noticed a restore, nothing else ends the freeze: docs/backup.md tells what comes
-before it.`,
+before it.
+
+--epoch goes on with that epoch, whatever the freezes say: for one that does not
+decode, or claims an epoch that nobody had. It has to be above every epoch that was
+in use, or tokens repeat.`,
 		Example: `  holdfast unfreeze
-  holdfast unfreeze --restored`,
+  holdfast unfreeze --restored
+  holdfast unfreeze --restored --epoch 12`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			given := cmd.Flags().Changed("epoch")
+			if given && !restored {
+				return usagef("--epoch without --restored: only a restore raises the epoch")
+			}
 			return v.write(cmd, func(ctx context.Context, l *state.Ledger) error {
-				if err := l.Unfreeze(ctx, l.Config().By, restored); err != nil {
+				unfreeze := func() error { return l.Unfreeze(ctx, l.Config().By, restored) }
+				if given {
+					unfreeze = func() error { return l.UnfreezeTo(ctx, l.Config().By, epoch) }
+				}
+				if err := unfreeze(); err != nil {
 					return err
 				}
 				rec, err := l.Record(ctx)
@@ -38,7 +52,8 @@ before it.`,
 		},
 	}
 	cmd.Flags().BoolVar(&restored, "restored", false, "accept a restored etcd as it is, and raise the epoch")
-	typed(cmd.Flags(), "restored")
+	cmd.Flags().Uint16Var(&epoch, "epoch", 0, "with --restored: the `epoch` to go on with (default one above all that is known)")
+	typed(cmd.Flags(), "restored", "epoch")
 	v.addBy(cmd.Flags())
 	out.add(cmd)
 	v.addVerb(cmd, waitJournalRetention)
