@@ -58,11 +58,7 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	if !failpoint.Enabled {
 		return nil, errors.New("chaos: built without the tag failpoints")
 	}
-	r := &run{
-		cfg: cfg.withDefaults(), begin: time.Now(), counts: map[string]int{}, lists: map[string]*nodeList{},
-		quietLog: slog.New(slog.DiscardHandler), given: map[string]bool{},
-	}
-	r.facts, r.recorder = history.NewTold(r.now), model.NewRecorder(r.now)
+	r := newRun(cfg)
 	defer failpoint.SetOffset(0)
 	close, err := r.prepare(ctx)
 	defer func() { err = errors.Join(err, close()) }()
@@ -70,6 +66,15 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 		return nil, fmt.Errorf("preparing the run: %w", err)
 	}
 	return r.all(ctx)
+}
+
+func newRun(cfg Config) *run {
+	r := &run{
+		cfg: cfg.withDefaults(), begin: time.Now(), counts: map[string]int{}, lists: map[string]*nodeList{},
+		quietLog: slog.New(slog.DiscardHandler), given: map[string]bool{},
+	}
+	r.facts, r.recorder = history.NewTold(r.now), model.NewRecorder(r.now)
+	return r
 }
 
 func (r *run) now() time.Duration { return time.Since(r.begin) }

@@ -17,7 +17,6 @@ import (
 
 	"github.com/holdfast-storage/holdfast/e2e/chaos/cluster"
 	"github.com/holdfast-storage/holdfast/e2e/chaos/history"
-	"github.com/holdfast-storage/holdfast/e2e/chaos/model"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -95,15 +94,10 @@ func Soak(ctx context.Context, cfg SoakConfig) (report *SoakReport, err error) {
 	cfg = cfg.withDefaults()
 	s := &soak{
 		cfg: cfg, calls: make(chan struct{}, int(cfg.Rate)), drivers: map[string]*soakDriver{}, series: map[string]*Series{},
-		run: &run{
-			cfg: Config{
-				Seed: cfg.Seed, Time: cfg.Time, Folder: cfg.Folder, Log: cfg.Log, Etcd: cfg.Etcd, Etcdutl: cfg.Etcdutl, Holdfast: cfg.Holdfast,
-			}.withDefaults(),
-			begin: time.Now(), counts: map[string]int{}, lists: map[string]*nodeList{}, given: map[string]bool{},
-			quietLog: slog.New(slog.DiscardHandler),
-		},
+		run: newRun(Config{
+			Seed: cfg.Seed, Time: cfg.Time, Folder: cfg.Folder, Log: cfg.Log, Etcd: cfg.Etcd, Etcdutl: cfg.Etcdutl, Holdfast: cfg.Holdfast,
+		}),
 	}
-	s.facts, s.recorder = history.NewTold(s.now), model.NewRecorder(s.now)
 	for i := range cfg.Volumes {
 		s.volumes = append(s.volumes, &soakVolume{name: volumeName(i), shared: i%5 == 0})
 	}
