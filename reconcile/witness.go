@@ -208,6 +208,9 @@ func (w *witness) renew(ctx context.Context, s state.Sight) error {
 		next.Store = w.last.Store
 	}
 	next.Nonce = s.Witness.Of(next.Store)
+	if w.last != nil && w.last.Next != "" && w.last.Next != next.Nonce {
+		next.Next = w.last.Next // its put may still arrive, and is to be known then
+	}
 	if err := w.keep(ctx, next); err != nil {
 		return err
 	}

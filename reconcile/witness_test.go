@@ -348,6 +348,39 @@ func TestWitness_DiesInARenewal(t *testing.T) {
 	}
 }
 
+// A renewal that was given up can still reach etcd, between the next one's look
+// and its put, as from a member that stood still. That is no restore.
+func TestWitness_LateRenewal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, newNodes("n1"), noQuarantine)
+	store := &heldStore{}
+	r := w.reconciler(witnessed(store))
+	r.witnessEvery = time.Hour // the rounds are the test's
+	w.start(r)
+	eventually(t, "it has a witness", func() bool { return rounds(r, resultOK) == 1 })
+	renewing := r.current().term.Load().witness
+
+	givenUp, giveUp := context.WithCancel(t.Context())
+	store.onStore = func(int) error { giveUp(); return nil }
+	if err := renewing.round(givenUp); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a renewal that is given up before its put: %v", err)
+	}
+	late := *renewing.last
+	seen, err := w.cluster.Sight(t.Context())
+	if err != nil || late.Next == "" || seen.Witness.Of(late.Store) != late.Nonce {
+		t.Fatalf("nothing is under way: %+v, etcd has %+v, %v", late, seen.Witness, err)
+	}
+	store.onStore = func(int) error {
+		store.onStore = nil
+		_, err := renewing.lead.PutWitness(t.Context(), seen.Witness, late.Store, late.Next)
+		return err
+	}
+	_ = renewing.round(t.Context()) // the other one was faster
+	if err := renewing.round(t.Context()); err != nil || len(w.freezes()) != 0 {
+		t.Errorf("after it: %v; frozen by %+v", err, w.freezes())
+	}
+}
+
 // Replicas with a file each, in turn; then one whose file somebody else writes, or
 // takes away, while it leads: none of that is a restore.
 func TestWitness_FilesOfReplicas(t *testing.T) {
