@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,7 +27,8 @@ func NewWitnessConfigMap(client corev1client.ConfigMapInterface, name, key strin
 	return &WitnessConfigMap{client, name, key}
 }
 
-// Load reads the key. Its version is the ConfigMap's, empty where there is none.
+// Load reads the key. Its version is the ConfigMap's and what the key has; empty
+// where there is no ConfigMap.
 func (c *WitnessConfigMap) Load(ctx context.Context) ([]byte, string, error) {
 	found, err := c.client.Get(ctx, c.name, metav1.GetOptions{})
 	switch {
@@ -35,19 +37,36 @@ func (c *WitnessConfigMap) Load(ctx context.Context) ([]byte, string, error) {
 	case err != nil:
 		return nil, "", err
 	}
-	return []byte(found.Data[c.key]), found.ResourceVersion, nil
+	return []byte(found.Data[c.key]), c.version(found), nil
 }
 
-// Store writes the key, if the ConfigMap is of the version.
+func (c *WitnessConfigMap) version(of *corev1.ConfigMap) string {
+	return of.ResourceVersion + " " + fileVersion([]byte(of.Data[c.key]))
+}
+
+// Store writes the key, if it has what the version says. The ConfigMap may have
+// changed all the same: controllers of another ledger write a key of their own.
 func (c *WitnessConfigMap) Store(ctx context.Context, data []byte, version string) (string, error) {
-	written, err := c.write(ctx, data, version)
+	at, had, _ := strings.Cut(version, " ")
+	written, err := c.write(ctx, data, at)
+	for at != "" && apierrors.IsConflict(err) {
+		_, now, looked := c.Load(ctx)
+		if looked != nil {
+			return "", looked
+		}
+		var has string
+		if at, has, _ = strings.Cut(now, " "); at == "" || has != had {
+			break
+		}
+		written, err = c.write(ctx, data, at)
+	}
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), version != "" && apierrors.IsNotFound(err):
 		return "", fmt.Errorf("%w: %w", ErrWitnessMoved, err)
 	case err != nil:
 		return "", err
 	}
-	return written.ResourceVersion, nil
+	return c.version(written), nil
 }
 
 func (c *WitnessConfigMap) write(ctx context.Context, data []byte, version string) (*corev1.ConfigMap, error) {
