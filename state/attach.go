@@ -82,8 +82,8 @@ func (o *attach) take(ctx context.Context) (leases, error) {
 }
 
 // free compares that nothing stands in the way of a new hold: no hold that
-// excludes it, or is our own, no other cluster's grace, and no end of our own node's hold that
-// is newer than what we knew when we were called.
+// excludes it, or is our own, no other cluster's grace, and no end of our own
+// node's hold that is newer than what we knew when we were called.
 func (o *attach) free(r int64) []clientv3.Cmp {
 	k := o.c.ledger.keys
 	v, me := o.req.Volume, o.c.name
@@ -96,10 +96,6 @@ func (o *attach) free(r int64) []clientv3.Cmp {
 	}
 	if !failpoint.Planted(failpoint.DropHoldCompare) {
 		ifs = append(ifs, emptyRange(k.under(kindHold, held...)))
-	}
-	if o.req.Mode == Shared {
-		// Of the shared holds only our own is in the way: it is there already.
-		ifs = append(ifs, absent(k.hold(v, Shared, me, o.req.Node)))
 	}
 	if !failpoint.Planted(failpoint.DropR) {
 		ifs = append(ifs, notAfter(k.detachment(v, o.req.Mode, me, o.req.Node), r))

@@ -52,14 +52,12 @@ type Sight struct {
 	Known   Known
 	Ledger  LedgerRecord
 	Witness Witness
-	// Freeze is the one that this cluster has put; nil if there is none.
-	Freeze *RestoreFreeze
 }
 
 // Sight looks, past every member that lags.
 func (c *Cluster) Sight(ctx context.Context) (Sight, error) {
 	l, k := c.ledger, c.ledger.keys
-	resp, err := l.read(ctx, clientv3.OpGet(k.ledger()), clientv3.OpGet(k.witness(c.name)), clientv3.OpGet(k.freeze(c.name)))
+	resp, err := l.read(ctx, clientv3.OpGet(k.ledger()), clientv3.OpGet(k.witness(c.name)))
 	if err != nil {
 		return Sight{}, err
 	}
@@ -79,10 +77,6 @@ func (c *Cluster) Sight(ctx context.Context) (Sight, error) {
 	s.Known = Known{LedgerUUID: s.Ledger.UUID, Epoch: s.Ledger.Epoch, EtcdID: etcdName(resp.Header.ClusterId), Revision: resp.Header.Revision}
 	if kv := one(1); kv != nil {
 		s.Witness = toWitness(key{kind: kindWitness, cluster: c.name}, kv)
-	}
-	if kv := one(2); kv != nil {
-		f := toFreeze(key{kind: kindFreeze, cluster: c.name}, kv)
-		s.Freeze = &f
 	}
 	return s, nil
 }
