@@ -153,13 +153,18 @@ func decodeValue(kv *mvccpb.KeyValue, v any) error {
 // broken says of a record that it does not decode. What is wrong with it may
 // quote the record, so it is said in few words and without control characters.
 func broken(kv *mvccpb.KeyValue, err error) error {
-	why := strings.Map(func(r rune) rune {
+	return fmt.Errorf("record %q does not decode: %s", excerpt(string(kv.Key)), printable(err.Error()))
+}
+
+// printable is a text of somebody else's for people to read: not long, and
+// without control characters.
+func printable(s string) string {
+	return excerpt(strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
 		}
 		return '?'
-	}, err.Error())
-	return fmt.Errorf("record %q does not decode: %s", excerpt(string(kv.Key)), excerpt(why))
+	}, s))
 }
 
 func toHold(k key, kv *mvccpb.KeyValue) Hold {
@@ -262,7 +267,7 @@ func toFreeze(k key, kv *mvccpb.KeyValue) RestoreFreeze {
 	var v freezeValue
 	err := decodeValue(kv, &v)
 	return RestoreFreeze{
-		Cluster: clusterOf(k), By: v.By, Why: v.Why, Since: v.Since, Known: v.Known, Found: v.Found,
+		Cluster: clusterOf(k), By: printable(v.By), Why: printable(v.Why), Since: v.Since, Known: v.Known, Found: v.Found,
 		ModRevision: kv.ModRevision, Broken: err,
 	}
 }

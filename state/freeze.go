@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/google/uuid"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -110,7 +111,8 @@ func (s *stops) acceptRestored(to uint16) error {
 			continue
 		}
 		epoch = max(epoch, f.Known.Epoch)
-		if u := f.Known.LedgerUUID; u != s.UUID && !slices.Contains(s.Formerly, u) {
+		// Any cluster may have put anything there, and what the record has stays in it.
+		if u := f.Known.LedgerUUID; uuid.Validate(u) == nil && u != s.UUID && !slices.Contains(s.Formerly, u) {
 			s.Formerly = append(s.Formerly, u)
 		}
 	}

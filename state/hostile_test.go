@@ -291,7 +291,20 @@ func TestHostileCluster_CanFreeze(t *testing.T) {
 	mustName(t, err, h.keys.freeze("a"), `cluster "a"`, "--epoch")
 	mustBe(t, h.ops.UnfreezeTo(t.Context(), "op", 0), ErrInvalid)
 	mustBe(t, h.ops.UnfreezeTo(t.Context(), "op", 1), nil)
+	// Accepted, it leaves nothing of its own in the ledger's record.
+	for _, known := range []string{"", strings.Repeat("<", 50_000), strings.Repeat("x", 60_000)} {
+		h.put(h.keys.freeze("a"), `{"by":"a","why":"b","known":{"ledger":"`+known+`"}}`)
+		mustBe(t, h.ops.Unfreeze(t.Context(), "op", true), nil)
+	}
+	if rec, err := h.ops.Record(t.Context()); err != nil || len(rec.Formerly) != 0 {
+		t.Errorf("the record has %d former ledgers, %v", len(rec.Formerly), err)
+	}
 	attached(t, h.b, "w", "n1")
+	// Its words are nobody's log.
+	h.put(h.keys.freeze("a"), encode(freezeValue{By: "\x1b[31m", Why: strings.Repeat("w\n\x1b", 10_000)}))
+	_, err = h.b.Attach(t.Context(), AttachRequest{Volume: "x", Node: "n1"})
+	mustBe(t, err, ErrRestoreNoticed)
+	mustBePlain(t, err.Error())
 }
 
 // An epoch that nobody had would use up all there are. It is not believed, and the

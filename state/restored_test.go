@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-storage/holdfast/state/statetest"
 )
 
@@ -184,7 +186,7 @@ func TestRestored_NoCluster(t *testing.T) {
 // An unfreeze accepts what it has read. A freeze that comes meanwhile stays, or is
 // read anew with the greater epoch that it knows.
 func TestUnfreeze_SeesEveryFreeze(t *testing.T) {
-	l := openLedger(t)
+	l, another := openLedger(t), uuid.NewString()
 	a, b := asCluster(t, l, "a"), asCluster(t, l, "b")
 	rec, err := l.Record(t.Context())
 	mustBe(t, err, nil)
@@ -193,12 +195,12 @@ func TestUnfreeze_SeesEveryFreeze(t *testing.T) {
 	late := false
 	mustBe(t, l.change(t.Context(), "unfreeze", entryValue{Action: ActionUnfrozen, By: "op"}, func(s *stops) error {
 		if !late {
-			mustBe(t, b.FreezeRestored(t.Context(), Known{LedgerUUID: "another", Epoch: 7}, "late"), nil)
+			mustBe(t, b.FreezeRestored(t.Context(), Known{LedgerUUID: another, Epoch: 7}, "late"), nil)
 			late = true
 		}
 		return s.acceptRestored(0)
 	}), nil)
-	if rec, err = l.Record(t.Context()); err != nil || rec.Epoch != 8 || !slices.Equal(rec.Formerly, []string{"another"}) {
+	if rec, err = l.Record(t.Context()); err != nil || rec.Epoch != 8 || !slices.Equal(rec.Formerly, []string{another}) {
 		t.Errorf("after it: %+v, %v; want epoch 8, above what the late one knew", rec, err)
 	}
 	if left := freezes(t, l); len(left) != 0 {
@@ -206,7 +208,7 @@ func TestUnfreeze_SeesEveryFreeze(t *testing.T) {
 	}
 	// Both would do nothing now, for the ledger is accepted in the place of either.
 	mustBe(t, a.FreezeRestored(t.Context(), Known{LedgerUUID: rec.UUID, Epoch: 7}, "again"), nil)
-	mustBe(t, b.FreezeRestored(t.Context(), Known{LedgerUUID: "another", Epoch: 7}, "again"), nil)
+	mustBe(t, b.FreezeRestored(t.Context(), Known{LedgerUUID: another, Epoch: 7}, "again"), nil)
 	if left := freezes(t, l); len(left) != 0 {
 		t.Errorf("frozen again: %+v", left)
 	}
