@@ -100,11 +100,11 @@ func chaos(t *testing.T, seed uint64, d time.Duration) {
 	if err := report.Err(); err != nil {
 		t.Errorf("seed %d: kept in %s: %v", seed, c.Folder, err)
 	}
-	if err := report.enough(d); err != nil {
+	if err := report.Enough(d); err != nil {
 		t.Errorf("seed %d: the run says too little: %v", seed, err)
 	}
 	if *chaosTally != "" {
-		if err := report.tally(*chaosTally); err != nil {
+		if err := report.Tally(*chaosTally); err != nil {
 			t.Error(err)
 		}
 	}

@@ -3,6 +3,7 @@ package chaos
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -120,8 +121,8 @@ func killed(err error) bool     { return signalled(err, syscall.SIGKILL) }
 func terminated(err error) bool { return signalled(err, syscall.SIGTERM) }
 
 func signalled(err error, with syscall.Signal) bool {
-	exit, ok := err.(*exec.ExitError)
-	if !ok {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
 		return false
 	}
 	status, ok := exit.Sys().(syscall.WaitStatus)

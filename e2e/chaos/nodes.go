@@ -77,19 +77,6 @@ func (l *nodeList) say(text []byte) error {
 	return l.write()
 }
 
-// serving are the nodes that are there and in service.
-func (l *nodeList) serving() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var out []string
-	for _, name := range l.names {
-		if l.state[name].serves() {
-			out = append(out, name)
-		}
-	}
-	return out
-}
-
 // write replaces the file at once, as whoever writes a node file should.
 func (l *nodeList) write() error {
 	text := l.instead

@@ -60,8 +60,8 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	}
 	r := newRun(cfg)
 	defer failpoint.SetOffset(0)
-	close, err := r.prepare(ctx)
-	defer func() { err = errors.Join(err, close()) }()
+	end, err := r.prepare(ctx)
+	defer func() { err = errors.Join(err, end()) }()
 	if err != nil {
 		return nil, fmt.Errorf("preparing the run: %w", err)
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/holdfast-storage/holdfast/e2e/chaos/model"
 )
 
-// enough fails for a run in which too little happened for its silence to mean
+// Enough fails for a run in which too little happened for its silence to mean
 // anything. The numbers are for a minute, and far below what a slow machine does.
-func (p *Report) enough(d time.Duration) error {
+func (p *Report) Enough(d time.Duration) error {
 	part := min(d.Minutes(), 1)
 	var errs []error
 	for what, n := range map[string][2]int{
@@ -43,8 +43,8 @@ func (p *Report) unknown() int {
 	return n
 }
 
-// tally adds the figures to a file.
-func (p *Report) tally(path string) error {
+// Tally adds the figures to a file.
+func (p *Report) Tally(path string) error {
 	calls := 0
 	for kind := range p.Model.Calls {
 		for _, n := range p.Model.Calls[kind] {
