@@ -37,6 +37,10 @@ type Config struct {
 	// pause between two calls.
 	Volumes, Drivers int
 	Pace             time.Duration
+	// Duel has each cluster's first driver only attach, the second only detach,
+	// and the others only look, all of them for one node: what is carried out
+	// twice shows.
+	Duel bool
 	// Restore has etcd restored from a snapshot in the middle; Revoke has leases
 	// revoked by hand, which takes away what is known of when a wait ends.
 	Restore, Revoke bool

@@ -87,6 +87,8 @@ func (d *driver) step(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	switch n := d.random.IntN(100); {
+	case d.run.cfg.Duel:
+		d.duel(ctx, v, nodeName(d.cluster, 0))
 	case n < 4:
 		d.burst(ctx)
 	case n < 12:
@@ -101,6 +103,17 @@ func (d *driver) step(ctx context.Context) {
 		if seen := d.get(ctx, v); seen != nil {
 			d.follow(ctx, seen)
 		}
+	}
+}
+
+func (d *driver) duel(ctx context.Context, volume, node string) {
+	switch d.id % d.run.cfg.Drivers {
+	case 0:
+		d.attach(ctx, volume, node, state.Exclusive)
+	case 1:
+		d.detach(ctx, volume, node, 0)
+	default:
+		d.get(ctx, volume)
 	}
 }
 

@@ -51,7 +51,7 @@ func atSending(s Stop) func(*Config) {
 
 // lostAnswers has many calls end without an answer.
 func lostAnswers(c *Config) {
-	c.Faults, c.Gap, c.Time = []string{"lose-answers", "stall-answers"}, 400*time.Millisecond, 25*time.Second
+	c.Faults, c.Gap, c.Time = []string{"lose-answers", "stall-answers"}, 300*time.Millisecond, 25*time.Second
 }
 
 var plants = []planted{
@@ -70,7 +70,7 @@ var plants = []planted{
 	{failpoint.IgnoreFreeze, inDrivers | inControllers, only("freeze-ledger"), []error{history.FrozenWrite}},
 	{failpoint.DropR, inDrivers, func(c *Config) {
 		lostAnswers(c)
-		c.Volumes, c.Pace = 3, 20*time.Millisecond
+		c.Duel, c.Volumes, c.Pace = true, 2, 10*time.Millisecond
 	}, []error{errNotLinearizable, history.UnaskedHold, history.UnexplainedEnd}},
 	{failpoint.UnknownAsFailed, inDrivers, lostAnswers, []error{errNotLinearizable}},
 	{failpoint.SkipRelist, inControllers, func(c *Config) {
