@@ -382,6 +382,20 @@ func TestChecker_Tolerates(t *testing.T) {
 	}
 }
 
+// So it is where the caller named the hold that it ended.
+func TestChecker_ToleratesByToken(t *testing.T) {
+	s := tell(t)
+	hold := s.attach("v", "a", "node-1", 4)
+	token := newToken(1, hold)
+	s.told.Begin(Call{Kind: CallEnd, Volume: "v", Cluster: "a", Node: "node-1", Token: token}).Done(false)
+	s.step(del("holds/v/x/a/node-1"), del("attachments/a/node-1/v"),
+		put("detachments/v/x/a/node-1", fmt.Sprintf(`{"graceMs":10000,"token":%d}`, token), 9))
+	s.step(del("detachments/v/x/a/node-1"))
+	if r := s.checker.Report(); r.Err() != nil || len(r.Tolerated) != 1 {
+		t.Errorf("report: %+v", r)
+	}
+}
+
 func TestChecker_AtRest(t *testing.T) {
 	s := tell(t)
 	s.attach("v", "a", "node-1", 4)

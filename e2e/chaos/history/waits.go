@@ -58,8 +58,8 @@ func (ch *change) waited(i Invariant, r *Record, wait time.Duration, unreported 
 	}
 }
 
-func (ch *change) untold(kind CallKind, volume string, p place) bool {
-	return ch.checker.told.untold(Call{Kind: kind, Volume: volume, Cluster: p.Cluster, Node: p.Node}, ch.when)
+func (ch *change) untold(kind CallKind, volume string, p place, token uint64) bool {
+	return ch.checker.told.untold(Call{Kind: kind, Volume: volume, Cluster: p.Cluster, Node: p.Node, Token: token}, ch.when)
 }
 
 // graceOver: a detachment goes by itself, by force, or because it is cleared.
@@ -75,7 +75,7 @@ func (ch *change) graceOver(d *Record) {
 		return
 	}
 	ch.waited(EarlyEnd, d, wait, func() bool {
-		return ch.untold(CallEnd, d.Volume, d.place()) || ch.untold(CallEvict, d.Volume, d.place()) || ch.stalled(d)
+		return ch.untold(CallEnd, d.Volume, d.place(), d.value.Token) || ch.untold(CallEvict, d.Volume, d.place(), d.value.Token) || ch.stalled(d)
 	})
 }
 
@@ -98,7 +98,7 @@ func (ch *change) windowOver(w *Record) {
 			return
 		}
 	}
-	ch.waited(EarlyEnd, w, w.value.Deadline.Sub(w.value.Since), func() bool { return ch.untold(CallMigrate, w.Volume, w.value.Target) })
+	ch.waited(EarlyEnd, w, w.value.Deadline.Sub(w.value.Since), func() bool { return ch.untold(CallMigrate, w.Volume, w.value.Target, 0) })
 }
 
 // quarantineOver: a quarantine ends with its departure, or by itself.
