@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/state/statetest"
 )
 
 // Names that are prefixes of each other, or look like keys: none sees another's.
@@ -209,4 +211,23 @@ func TestJournal_Since(t *testing.T) {
 	if firstID(at.Add(-time.Second)) > id || firstID(at.Add(time.Hour)) < id {
 		t.Error("firstID does not stand before the IDs of its time")
 	}
+}
+
+// A list whose revision is compacted away under way says so by an error that
+// callers know, and is not sent again in vain.
+func TestList_CompactedUnderWay(t *testing.T) {
+	etcd := statetest.Start(t)
+	l := openAt(t, etcd.Endpoints(), DefaultPrefix)
+	c := asCluster(t, l, "a")
+	first := attached(t, c, "pvc-1", "node-1")
+	attached(t, c, "pvc-2", "node-1")
+	if _, err := etcd.Client(t).Compact(t.Context(), first.Revision+1); err != nil {
+		t.Fatal(err)
+	}
+	begin, end := l.keys.under(kindHold)
+	for _, err := range l.pages(t.Context(), begin, end, first.Revision) {
+		mustBe(t, err, ErrUnavailable)
+		return
+	}
+	t.Error("it listed what is compacted")
 }

@@ -40,6 +40,9 @@ func classify(err error) (fate, error) {
 		return refused, fmt.Errorf("%w (%s)", ErrBeyondRole, etcdErr.Error())
 	case is(etcdErr, rpctypes.ErrAuthFailed, rpctypes.ErrUserNotFound, rpctypes.ErrPermissionNotGranted, rpctypes.ErrUserEmpty):
 		return refused, fmt.Errorf("%w: %s", ErrPermission, etcdErr.Error())
+	case is(etcdErr, rpctypes.ErrCompacted):
+		// Not sent again as it is: a list has to begin anew, at a later revision.
+		return refused, fmt.Errorf("%w: what was being read has been compacted away meanwhile; begin again (%s)", ErrUnavailable, etcdErr.Error())
 	case is(etcdErr, rpctypes.ErrLeaseNotFound, rpctypes.ErrTooManyRequests, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision):
 		return refusedForNow, etcdErr
 	}
