@@ -181,7 +181,9 @@ func (l *Ledger) change(ctx context.Context, verb string, entry entryValue, edit
 			}
 			if _, err := l.do(ctx, guard{}, l.keys.ledger(), op); !errors.Is(err, errMoved) || errors.Is(err, ErrUnknownOutcome) {
 				if err == nil {
-					_, err = l.Record(ctx)
+					// For what this process sends next, which else learns it by a
+					// refusal. What is done is done, whether or not it can be read.
+					_, _ = l.Record(ctx)
 				}
 				return struct{}{}, err
 			}
