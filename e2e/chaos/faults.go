@@ -230,10 +230,7 @@ func (r *run) emptyList(_ context.Context, pick uint64, _ time.Duration) (func(c
 
 func (r *run) halfList(_ context.Context, pick uint64, _ time.Duration) (func(context.Context) error, error) {
 	l, _ := r.anyNode(pick)
-	whole, err := l.list()
-	if err == nil {
-		err = l.say(whole[:len(whole)/2])
-	}
+	err := l.sayHalf()
 	return func(context.Context) error { return l.say(nil) }, err
 }
 

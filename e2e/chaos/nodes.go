@@ -77,6 +77,18 @@ func (l *nodeList) say(text []byte) error {
 	return l.write()
 }
 
+// sayHalf cuts the list in two.
+func (l *nodeList) sayHalf() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	whole, err := l.list()
+	if err != nil {
+		return err
+	}
+	l.instead = whole[:len(whole)/2]
+	return l.write()
+}
+
 // write replaces the file at once, as whoever writes a node file should.
 func (l *nodeList) write() error {
 	text := l.instead
