@@ -62,25 +62,52 @@ func note(into map[string]map[string]bool, user, permission string) {
 // granted reads from the API server which service accounts of the manifests may do what.
 func (c *cluster) granted() (map[string]map[string]bool, error) {
 	granted := map[string]map[string]bool{}
-	bindings, err := c.kube.RbacV1().ClusterRoleBindings().List(context.Background(), metav1.ListOptions{})
+	everywhere, err := c.kube.RbacV1().ClusterRoleBindings().List(context.Background(), metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
-	for _, b := range bindings.Items {
-		for _, s := range b.Subjects {
-			if s.Kind != rbacv1.ServiceAccountKind || s.Namespace != namespace {
-				continue
-			}
-			role, err := c.kube.RbacV1().ClusterRoles().Get(context.Background(), b.RoleRef.Name, getOptions)
+	for _, b := range everywhere.Items {
+		if accounts := shippedAccounts(b.Subjects); len(accounts) > 0 {
+			r, err := c.kube.RbacV1().ClusterRoles().Get(context.Background(), b.RoleRef.Name, getOptions)
 			if err != nil {
 				return nil, err
 			}
-			for _, p := range permissions(role) {
-				note(granted, "system:serviceaccount:"+s.Namespace+":"+s.Name, p.String())
+			role{"", r.Rules}.grantedTo(granted, accounts)
+		}
+	}
+	inside, err := c.kube.RbacV1().RoleBindings(metav1.NamespaceAll).List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range inside.Items {
+		if accounts := shippedAccounts(b.Subjects); len(accounts) > 0 {
+			r, err := c.kube.RbacV1().Roles(b.Namespace).Get(context.Background(), b.RoleRef.Name, getOptions)
+			if err != nil {
+				return nil, err
 			}
+			role{b.Namespace, r.Rules}.grantedTo(granted, accounts)
 		}
 	}
 	return granted, nil
+}
+
+// shippedAccounts are the users of those that are service accounts of the manifests.
+func shippedAccounts(subjects []rbacv1.Subject) []string {
+	var users []string
+	for _, s := range subjects {
+		if s.Kind == rbacv1.ServiceAccountKind && s.Namespace == namespace {
+			users = append(users, "system:serviceaccount:"+s.Namespace+":"+s.Name)
+		}
+	}
+	return users
+}
+
+func (r role) grantedTo(granted map[string]map[string]bool, users []string) {
+	for _, user := range users {
+		for _, p := range r.permissions() {
+			note(granted, user, p.String())
+		}
+	}
 }
 
 // used reads from the audit log who was let do what.
@@ -121,8 +148,10 @@ func (c *cluster) used() (map[string]map[string]bool, error) {
 // neverUsed lists what the manifests grant and nothing asked for. It can only
 // be told when all scenarios have run.
 func neverUsed() []string {
-	if flag.Lookup("test.run").Value.String() != "" && flag.Lookup("test.run").Value.String() != "." {
-		return nil
+	for _, f := range []string{"test.run", "test.skip", "test.list"} {
+		if value := flag.Lookup(f).Value.String(); value != "" && value != "." {
+			return nil
+		}
 	}
 	rights.Lock()
 	defer rights.Unlock()

@@ -72,6 +72,7 @@ func TestDeploy_Accepted(t *testing.T) {
 				}
 			}
 			t.Logf("%v", kinds)
+			c.witnessesWhereItReads(objects)
 			for range 2 { // the second changes nothing, and has to be accepted too
 				c.kubectl("apply", "--server-side", "--validate=strict", "-k", dir)
 			}

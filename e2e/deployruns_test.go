@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -162,14 +163,43 @@ func TestDeploy_FitsTogether(t *testing.T) {
 	}
 
 	for _, o := range c.rendered(deployFolder + "/overlays/hub") {
-		if _, ok := o.(*rbacv1.ClusterRole); ok {
-			t.Error("a hub has a ClusterRole in its own cluster")
+		switch o.(type) {
+		case *rbacv1.ClusterRole, *rbacv1.Role:
+			t.Errorf("a hub has a %T in its own cluster", o)
 		}
 	}
 	for _, o := range c.rendered(deployFolder + "/overlays/hub-member") {
 		if _, ok := o.(*appsv1.Deployment); ok {
 			t.Error("a member of a hub has a Deployment")
 		}
+	}
+}
+
+// witnessesWhereItReads: what lets a controller see a cluster's nodes comes with
+// what it needs to tell whether etcd was restored, and nothing else does.
+func (c *cluster) witnessesWhereItReads(objects []runtime.Object) {
+	c.t.Helper()
+	reads, parts := false, map[string]bool{}
+	for _, o := range objects {
+		switch o := o.(type) {
+		case *rbacv1.ClusterRole:
+			reads = reads || o.Name == clusterRole
+		case *rbacv1.Role:
+			parts["Role "+o.Namespace] = true
+		case *rbacv1.RoleBinding:
+			parts["RoleBinding "+o.Namespace] = true
+		case *corev1.ConfigMap:
+			if o.Name == witness {
+				parts["ConfigMap "+o.Namespace] = true
+			}
+		}
+	}
+	want := map[string]bool{}
+	if reads {
+		want = map[string]bool{"Role " + namespace: true, "RoleBinding " + namespace: true, "ConfigMap " + namespace: true}
+	}
+	if !maps.Equal(parts, want) {
+		c.t.Errorf("it has %v for the witness, expected %v", parts, want)
 	}
 }
 

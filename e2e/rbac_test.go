@@ -15,28 +15,36 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// role is what one of the shipped roles grants: in a namespace, or everywhere.
+type role struct {
+	namespace string
+	rules     []rbacv1.PolicyRule
+}
+
 // permission is one verb of one of the shipped rules.
 type permission struct {
-	verb, resource string // the resource with its group, or a path
-	rule, at       int
+	verb, resource  string // the resource with its group, or a path
+	namespace, name string // where it is granted, and of which object; empty for all
+	rule, at        int
 }
 
 func (p permission) String() string { return p.verb + " " + p.resource }
 
 // permissions lists what a role grants, a verb at a time.
-func permissions(role *rbacv1.ClusterRole) []permission {
+func (r role) permissions() []permission {
 	var all []permission
-	for i, rule := range role.Rules {
+	for i, rule := range r.rules {
 		for at, verb := range rule.Verbs {
 			for _, path := range rule.NonResourceURLs {
-				all = append(all, permission{verb, path, i, at})
+				all = append(all, permission{verb: verb, resource: path, rule: i, at: at})
 			}
 			for _, group := range rule.APIGroups {
 				for _, resource := range rule.Resources {
 					if group != "" {
 						resource += "." + group
 					}
-					all = append(all, permission{verb, resource, i, at})
+					name, _, _ := strings.Cut(strings.Join(rule.ResourceNames, ","), ",")
+					all = append(all, permission{verb, resource, r.namespace, name, i, at})
 				}
 			}
 		}
@@ -44,11 +52,23 @@ func permissions(role *rbacv1.ClusterRole) []permission {
 	return all
 }
 
+// without is the role that lacks one of its permissions.
+func (r role) without(p permission) role {
+	rules := slices.Clone(r.rules)
+	rule := &rules[p.rule]
+	rule.Verbs = slices.Delete(slices.Clone(rule.Verbs), p.at, p.at+1)
+	if len(rule.Verbs) == 0 {
+		rules = slices.Delete(rules, p.rule, p.rule+1)
+	}
+	return role{r.namespace, rules}
+}
+
 // needed says what becomes of a controller that lacks a permission. One that
 // is not here has no place in the shipped role.
 var needed = map[string]struct{ works bool }{
 	"get nodes": {false}, "list nodes": {false}, "watch nodes": {false},
 	"get namespaces": {false}, "get /readyz": {false},
+	"get configmaps": {false}, "patch configmaps": {false},
 	// Without these Events are not sent, or land elsewhere.
 	"list persistentvolumes": {true}, "watch persistentvolumes": {true},
 	"create events.events.k8s.io": {true}, "patch events.events.k8s.io": {true},
@@ -65,45 +85,57 @@ func TestPermissions_EachIsMissed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shipped, err := c.kube.RbacV1().ClusterRoles().Get(t.Context(), clusterRole, getOptions)
-	if err != nil {
-		t.Fatal(err)
+	seen := 0
+	for _, shipped := range c.roles() {
+		for _, p := range shipped.permissions() {
+			seen++
+			t.Run(strings.ReplaceAll(p.String(), "/", "_"), func(t *testing.T) {
+				want, known := needed[p.String()]
+				if !known {
+					t.Fatalf("nobody says what needs %s", p)
+				}
+				c := c.in(t)
+				c.grant(shipped.without(p))
+				defer c.grant(shipped)
+				c.mayNot(p)
+				if want.works {
+					c.worksWithout(p)
+				} else {
+					c.saysItLacks(p)
+				}
+			})
+		}
 	}
-	all := permissions(shipped)
-	if len(all) < len(needed) {
-		t.Errorf("the role grants %v; expected %d permissions", all, len(needed))
-	}
-	for _, p := range all {
-		t.Run(strings.ReplaceAll(p.String(), "/", "_"), func(t *testing.T) {
-			want, known := needed[p.String()]
-			if !known {
-				t.Fatalf("nobody says what needs %s", p)
-			}
-			c := c.in(t)
-			lacking := shipped.DeepCopy()
-			rule := &lacking.Rules[p.rule]
-			rule.Verbs = slices.Delete(slices.Clone(rule.Verbs), p.at, p.at+1)
-			if len(rule.Verbs) == 0 {
-				lacking.Rules = slices.Delete(lacking.Rules, p.rule, p.rule+1)
-			}
-			c.grant(lacking)
-			defer c.grant(shipped)
-			c.mayNot(p)
-			if want.works {
-				c.worksWithout(p)
-			} else {
-				c.saysItLacks(p)
-			}
-		})
+	if seen < len(needed) {
+		t.Errorf("the roles grant %d permissions; expected %d", seen, len(needed))
 	}
 }
 
-// grant puts the role's rules in place.
-func (c *cluster) grant(role *rbacv1.ClusterRole) {
+// roles are those of the controller's service account.
+func (c *cluster) roles() []role {
 	c.t.Helper()
-	role = role.DeepCopy()
-	role.ResourceVersion = ""
-	if _, err := c.kube.RbacV1().ClusterRoles().Update(context.Background(), role, metav1.UpdateOptions{}); err != nil {
+	everywhere, err := c.kube.RbacV1().ClusterRoles().Get(c.t.Context(), clusterRole, getOptions)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	inside, err := c.kube.RbacV1().Roles(namespace).Get(c.t.Context(), clusterRole, getOptions)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return []role{{"", everywhere.Rules}, {namespace, inside.Rules}}
+}
+
+// grant puts a role's rules in place.
+func (c *cluster) grant(r role) {
+	c.t.Helper()
+	var err error
+	meta := metav1.ObjectMeta{Name: clusterRole, Namespace: r.namespace}
+	if r.namespace == "" {
+		_, err = c.kube.RbacV1().ClusterRoles().Update(context.Background(), &rbacv1.ClusterRole{ObjectMeta: meta, Rules: r.rules}, metav1.UpdateOptions{})
+	} else {
+		_, err = c.kube.RbacV1().Roles(r.namespace).Update(context.Background(), &rbacv1.Role{ObjectMeta: meta, Rules: r.rules}, metav1.UpdateOptions{})
+	}
+	if err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -116,7 +148,7 @@ func (c *cluster) mayNot(p permission) {
 		spec.NonResourceAttributes = &authorizationv1.NonResourceAttributes{Path: p.resource, Verb: p.verb}
 	} else {
 		resource, group, _ := strings.Cut(p.resource, ".")
-		spec.ResourceAttributes = &authorizationv1.ResourceAttributes{Verb: p.verb, Group: group, Resource: resource}
+		spec.ResourceAttributes = &authorizationv1.ResourceAttributes{Verb: p.verb, Group: group, Resource: resource, Namespace: p.namespace, Name: p.name}
 	}
 	eventually(c.t, "the API server refuses to "+p.String(), func() error {
 		review, err := c.kube.AuthorizationV1().SubjectAccessReviews().Create(context.Background(),

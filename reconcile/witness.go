@@ -25,7 +25,7 @@ type WitnessStore interface {
 }
 
 // ErrWitnessMoved: the witness outside etcd is not the one that was read.
-var ErrWitnessMoved = errors.New("somebody else has written the witness outside etcd")
+var ErrWitnessMoved = errors.New("the witness is not the one that was read before")
 
 const (
 	// witnessEvery is how often a leader renews its witness: what an etcd may

@@ -71,9 +71,13 @@ func (c *WitnessConfigMap) Store(ctx context.Context, data []byte, version strin
 
 func (c *WitnessConfigMap) write(ctx context.Context, data []byte, version string) (*corev1.ConfigMap, error) {
 	if version == "" {
-		return c.client.Create(ctx, &corev1.ConfigMap{
+		made, err := c.client.Create(ctx, &corev1.ConfigMap{
 			ObjectMeta: metav1.ObjectMeta{Name: c.name}, Data: map[string]string{c.key: string(data)},
 		}, metav1.CreateOptions{})
+		if apierrors.IsForbidden(err) { // which does not name it
+			err = fmt.Errorf("ConfigMap %s is not there: %w", c.name, err)
+		}
+		return made, err
 	}
 	// A patch that names the version is refused where it is another by now.
 	patch, err := json.Marshal(map[string]any{

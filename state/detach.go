@@ -42,7 +42,8 @@ type Ended struct {
 // It fails with ErrStaleToken if the hold is not the one of the request's
 // token, ErrInvalid (an empty node is never taken to mean every node: see
 // DetachAll), ErrClusterMismatch, ErrUnknownOutcome (call again), ErrNoSpace or
-// ErrUnavailable.
+// ErrUnavailable. Beside an Ended that existed an error is an ErrShortWait: the
+// hold has ended.
 func (c *Cluster) Detach(ctx context.Context, req DetachRequest) (Ended, error) {
 	if err := errors.Join(ValidateVolume(req.Volume), ValidateNode(req.Node)); err != nil {
 		return Ended{}, err
@@ -287,7 +288,8 @@ func (c *Cluster) detachEach(ctx context.Context, holds iter.Seq2[Hold, error], 
 			case errors.Is(err, ErrStaleToken): // made since the walk: not ours to end
 			case err != nil:
 				errs = multierror.Append(errs, fmt.Errorf("detaching volume %q from node %s: %w", h.Volume, h.Node, err))
-			case e.Existed:
+			}
+			if e.Existed { // beside an ErrShortWait too
 				ended = append(ended, e)
 			}
 		})

@@ -40,6 +40,11 @@ var (
 	// ErrUnknownOutcome: the request was sent and its answer never came; it may
 	// or may not have been, or still be, carried out. Calling again is safe.
 	ErrUnknownOutcome = errors.New("outcome unknown")
+	// ErrShortWait: what was asked for is done, and stands. The wait that it began (a
+	// grace, a window, a pause) was answered too late for its lease, could not be put
+	// again, and may end before its time. It comes beside the result, where there is
+	// one. Calling again makes no longer wait.
+	ErrShortWait = errors.New("done, but its wait may end early")
 	// ErrRestored: etcd answers with another identity or an older revision than
 	// before. This process writes no more.
 	ErrRestored = errors.New("etcd was restored or replaced")

@@ -118,7 +118,7 @@ var results = []struct {
 	err  error
 	name string
 }{
-	{ErrUnknownOutcome, "unknown"}, {ErrConflict, "conflict"}, {ErrNotFound, "not_found"}, {ErrInGrace, "in_grace"},
+	{ErrUnknownOutcome, "unknown"}, {ErrShortWait, "short_wait"}, {ErrConflict, "conflict"}, {ErrNotFound, "not_found"}, {ErrInGrace, "in_grace"},
 	{ErrStaleToken, "stale_token"}, {ErrFrozen, "frozen"}, {ErrPaused, "paused"}, {ErrNotLeader, "not_leader"},
 	{ErrClusterMismatch, "cluster_mismatch"}, {ErrNoSpace, "no_space"}, {ErrRestored, "restored"},
 	{ErrPermission, "permission"}, {ErrUnavailable, "unavailable"}, {ErrReadOnly, "read_only"},

@@ -59,7 +59,8 @@ func (r *MigrateRequest) check(c *Cluster) error {
 // It fails with a *ConflictError if the source does not hold the volume
 // exclusively and alone, or it is migrating already; with ErrStaleToken,
 // ErrFrozen, ErrClusterMismatch, ErrNotFound (no such target cluster) and
-// otherwise as Attach.
+// otherwise as Attach. Beside a Migration an error is an ErrShortWait: both hold
+// the volume, and the window may end early.
 func (c *Cluster) Migrate(ctx context.Context, req MigrateRequest) (Migration, error) {
 	if err := req.check(c); err != nil {
 		return Migration{}, err
@@ -224,13 +225,14 @@ func (o *migrate) refuse(a attempt, v *Volume) error {
 
 // Commit ends the source's hold of a migration that Migrate, or Volume, has
 // returned: the target alone holds the volume from then on. ErrNotFound if that
-// window is no longer there.
+// window is no longer there, ErrShortWait if the source's hold has ended and only
+// its grace is in doubt; otherwise as Detach.
 func (c *Cluster) Commit(ctx context.Context, m Migration) error {
 	return c.finish(ctx, "commit", m, m.Source, m.SourceToken, "migrated to "+m.Target.String())
 }
 
 // Abort ends the target's hold of a migration: the source alone holds the
-// volume, as before. ErrNotFound if that window is no longer there.
+// volume, as before. It fails as Commit does, with the target in the source's place.
 func (c *Cluster) Abort(ctx context.Context, m Migration) error {
 	return c.finish(ctx, "abort", m, m.Target, m.TargetToken, "migration aborted")
 }

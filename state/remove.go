@@ -46,7 +46,8 @@ type EndResult struct {
 	Ended  bool   `json:"ended"`
 	// Refused says what had changed since it was judged; empty if it ended.
 	Refused string `json:"refused,omitempty"`
-	// Err is set by Evict for a hold whose outcome is an error.
+	// Err is set by Evict for a hold whose outcome is an error; beside Ended it is an
+	// ErrShortWait.
 	Err error `json:"-"`
 }
 

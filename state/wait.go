@@ -39,10 +39,14 @@ func resumed(modRevision int64) begun { return begun{revision: modRevision, shor
 
 // wholeWait makes sure that a wait which was just begun is not cut short: where
 // the answer came too late for its lease, the record is put again on a fresh
-// one, as long as nobody has changed it. Call it before reporting the wait.
+// one, as long as nobody has changed it. Call it before reporting the wait. What
+// it fails with is an ErrShortWait alone: why is about the second write, and would
+// otherwise be taken for what became of the operation.
 func (l *Ledger) wholeWait(ctx context.Context, g guard, b begun, put waitPut) error {
-	_, err := l.mend(ctx, g, b, put)
-	return err
+	if _, err := l.mend(ctx, g, b, put); err != nil {
+		return fmt.Errorf("%w: %s", ErrShortWait, err.Error())
+	}
+	return nil
 }
 
 // mend is wholeWait, and says whether the wait stands. It does not where
@@ -53,7 +57,7 @@ func (l *Ledger) mend(ctx context.Context, g guard, b begun, put waitPut) (stand
 		doublings = max(doublings, bits.Len64(uint64(2*b.took/waitBudget)))
 		op := &renew{ledger: l, put: put, revision: b.revision, doublings: doublings}
 		if _, err := l.do(ctx, g, put.about, op); err != nil {
-			return false, fmt.Errorf("%q is put, but its wait of %s may end early: %w", put.key, put.wait, err)
+			return false, fmt.Errorf("putting %q again, so that its wait of %s is whole: %w", put.key, put.wait, err)
 		}
 		if !op.held {
 			return false, nil

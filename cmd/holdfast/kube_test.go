@@ -61,6 +61,7 @@ func newKube(t *testing.T, uid string, nodes ...string) *kube {
 	k.witness = corev1.ConfigMap{TypeMeta: kind("ConfigMap"), ObjectMeta: metav1.ObjectMeta{Name: "holdfast-witness", ResourceVersion: "1"}}
 	const witness = " /api/v1/namespaces/holdfast-system/configmaps/holdfast-witness"
 	mux.HandleFunc("GET"+witness, k.allowed("get configmaps", k.getWitness))
+	mux.HandleFunc("POST /api/v1/namespaces/holdfast-system/configmaps", k.allowed("create configmaps", http.NotFound))
 	mux.HandleFunc("PATCH"+witness, k.allowed("patch configmaps", k.patchWitness))
 	mux.HandleFunc("GET /api/v1/nodes/{name}", k.allowed("get nodes", k.one))
 	list, follow := k.allowed("list nodes", k.list), k.allowed("watch nodes", k.follow)

@@ -23,9 +23,9 @@ epoch, so that every token from now on is greater than any before. Where a proce
 has noticed a restore, nothing else ends the freeze: docs/backup.md tells what comes
 before it.
 
---epoch goes on with that epoch, whatever the freezes say: for one that does not
-decode, or claims an epoch that nobody had. It has to be above every epoch that was
-in use, or tokens repeat.`,
+--epoch goes on with that epoch, past a freeze that does not decode, or claims an
+epoch that nobody had. It has to be above every epoch that was in use, or tokens
+repeat; below what another freeze says it is refused.`,
 		Example: `  holdfast unfreeze
   holdfast unfreeze --restored
   holdfast unfreeze --restored --epoch 12`,

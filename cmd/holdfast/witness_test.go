@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 
@@ -161,6 +162,10 @@ func TestWitnessConfigMap(t *testing.T) {
 	}
 	if _, err := one.Store(t.Context(), nil, next); err == nil || errors.Is(err, reconcile.ErrWitnessMoved) {
 		t.Errorf("a refused write: %v", err)
+	}
+	k.refuse(http.StatusForbidden, "create configmaps")
+	if _, err := one.Store(t.Context(), nil, ""); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "ConfigMap holdfast-witness is not there") {
+		t.Errorf("there is none, and it may not be made: %v", err)
 	}
 }
 

@@ -99,7 +99,7 @@ func (r *run) evictLapsed(ctx context.Context, pick uint64, _ time.Duration) (fu
 // ignoreUnknown passes on what is no answer of an etcd under faults.
 func ignoreUnknown(err error) error {
 	for _, e := range []error{
-		state.ErrUnavailable, state.ErrUnknownOutcome, state.ErrNoSpace, state.ErrFrozen, state.ErrConflict,
+		state.ErrUnavailable, state.ErrUnknownOutcome, state.ErrShortWait, state.ErrNoSpace, state.ErrFrozen, state.ErrConflict,
 		context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, e) {

@@ -38,15 +38,13 @@ func Migrated(m state.Migration, err error) Result {
 	return Result{Outcome: OK, Revision: m.Revision, Migration: toMigration(m), Short: err != nil, Err: text(err)}
 }
 
-// Finished is the result of Cluster.Commit and Cluster.Abort. They have no
-// answer but the error, which may also be about the grace of an end that was
-// carried out: so only ErrNotFound is definite.
+// Finished is the result of Cluster.Commit and Cluster.Abort, which have no answer
+// but the error: one of them says that the end was carried out.
 func Finished(err error) Result {
-	res := Failed(err)
-	if err != nil && res.Outcome != NotFound {
-		res.Outcome = Unknown
+	if errors.Is(err, state.ErrShortWait) {
+		return Result{Outcome: OK, Short: true, Err: text(err)}
 	}
-	return res
+	return Failed(err)
 }
 
 // Ended is the result of one member of Leadership.Remove or Ledger.Evict; err
