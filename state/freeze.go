@@ -41,9 +41,9 @@ func (l *Ledger) Unfreeze(ctx context.Context, by string, restored bool) error {
 	return l.unfreeze(ctx, by, restored, 0)
 }
 
-// UnfreezeTo is Unfreeze of a restored etcd with an epoch of the operator's own,
-// whatever those who noticed say: for a freeze that claims an epoch nobody had,
-// or does not decode. ErrInvalid if it is not above the ledger's; one that is not
+// UnfreezeTo is Unfreeze of a restored etcd with an epoch of the operator's own:
+// for a freeze that claims an epoch nobody had, or does not decode. ErrInvalid if
+// it is not above the ledger's and those of all other freezes; one that is not
 // above every epoch that was in use makes tokens repeat.
 func (l *Ledger) UnfreezeTo(ctx context.Context, by string, epoch uint16) error {
 	if epoch == 0 {
@@ -95,17 +95,19 @@ const formerUUIDs = 16
 const epochLeap = 1000
 
 // acceptRestored makes the record the successor of all that those who noticed
-// knew. An epoch of the operator's stands in the place of what they say.
+// knew. An epoch of the operator's goes past those who are not believed.
 func (s *stops) acceptRestored(to uint16) error {
 	if to != 0 && to <= s.Epoch {
 		return invalid("epoch", strconv.Itoa(int(to)), fmt.Sprintf("one above the ledger's, which is %d", s.Epoch))
 	}
 	epoch := s.Epoch
 	for _, f := range s.freezes {
-		if to == 0 {
-			if err := s.believable(f); err != nil {
-				return err
-			}
+		err := s.believable(f)
+		switch {
+		case err != nil && to == 0:
+			return err
+		case err == nil && to != 0 && to <= f.Known.Epoch:
+			return invalid("epoch", strconv.Itoa(int(to)), fmt.Sprintf("one above what cluster %q knew, which is %d", f.Cluster, f.Known.Epoch))
 		}
 		if f.Broken != nil {
 			continue

@@ -329,6 +329,13 @@ func TestHostileCluster_CannotUseUpTheEpochs(t *testing.T) {
 	}
 	claim(5)
 	mustBe(t, h.ops.UnfreezeTo(t.Context(), "op", 3), ErrInvalid)
+	mustBe(t, h.b.FreezeRestored(t.Context(), Known{LedgerUUID: rec.UUID, Epoch: 4}, "older"), nil)
+	claim(math.MaxUint16)
+	// Past the one that is not believed, and not below the one that is.
+	err = h.ops.UnfreezeTo(t.Context(), "op", 4)
+	mustBe(t, err, ErrInvalid)
+	mustName(t, err, `cluster "b"`, "is 4")
+	claim(5)
 	mustBe(t, h.ops.Unfreeze(t.Context(), "op", true), nil)
 	if got := attached(t, h.b, "w", "n1").Token.Epoch(); got != 6 {
 		t.Errorf("the epoch is %d, want 6, one above the freeze's", got)
