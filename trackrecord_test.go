@@ -28,7 +28,7 @@ func TestTrackRecord(t *testing.T) {
 // checkRows returns how many rows a part of the page has, the heads left out.
 func checkRows(t *testing.T, part string) (rows int) {
 	t.Helper()
-	command := regexp.MustCompile("`(?:make e2e RUN=|go test (?:-tags failpoints )?-run )(Test[A-Za-z0-9_]+)(/[^ `]+)?(?: \\./([^ `]*))?`")
+	command := regexp.MustCompile("`(?:make e2e RUN=|go test (?:-tags failpoints )?-run )((?:Test|Fuzz)[A-Za-z0-9_]+)(/[^ `]+)?(?: \\./([^ `]*))?`")
 	for _, line := range strings.Split(part, "\n") {
 		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| ---") || strings.HasSuffix(line, "| test |") {
 			continue
@@ -63,7 +63,7 @@ func hasTest(t *testing.T, dir, name string) bool {
 		t.Fatal(err)
 	}
 	for _, file := range tests {
-		if strings.Contains(read(t, file), "\nfunc "+name+"(t *testing.T) {") {
+		if text := read(t, file); strings.Contains(text, "\nfunc "+name+"(t *testing.T) {") || strings.Contains(text, "\nfunc "+name+"(f *testing.F) {") {
 			return true
 		}
 	}

@@ -64,32 +64,6 @@ func TestAttach_Idempotent(t *testing.T) {
 	}
 }
 
-func TestAttach_SharedIdempotent(t *testing.T) {
-	l := openLedger(t)
-	c := asCluster(t, l, "a")
-	attach := func() Hold {
-		t.Helper()
-		h, err := c.Attach(t.Context(), AttachRequest{Volume: "pvc-1", Node: "node-1", Mode: Shared})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return h
-	}
-	first, before := attach(), read(t, l, "pvc-1").Attachments[0]
-	second := attach()
-	v := read(t, l, "pvc-1")
-	if second.Token != first.Token || v.Holds[0].Token != first.Token || !v.Holds[0].Since.Equal(first.Since) {
-		t.Errorf("attached again: token %s, and the hold is %+v, want %+v", second.Token, v.Holds[0], first)
-	}
-	if v.Attachments[0].ModRevision <= before.ModRevision {
-		t.Errorf("attached again: the attachment is %+v and was %+v", v.Attachments[0], before)
-	}
-	e, err := c.Detach(t.Context(), DetachRequest{Volume: "pvc-1", Node: "node-1", Token: second.Token})
-	if err != nil || !e.Existed {
-		t.Errorf("detached by the token of the second attach: existed %v, %v", e.Existed, err)
-	}
-}
-
 func TestAttach_OwnLapsedHold(t *testing.T) {
 	l := openLedger(t)
 	c := asCluster(t, l, "a")
