@@ -175,6 +175,10 @@ func (r *replay) put(v revision, e statetest.Event) {
 	case kindJournal:
 		r.wroteJournal(v, e, leased)
 	case "ledger", "clusters", "pauses":
+	case "witnesses":
+		if leased {
+			r.problem(v.number, "%s is put under a lease: it would end", e.Key)
+		}
 	default:
 		r.problem(v.number, "a kind of key that is not the ledger's: %s", e.Key)
 	}
