@@ -22,6 +22,19 @@ func TestFreeze_EtcdGoesAwayAfterIt(t *testing.T) {
 	}
 }
 
+// A freeze that another call of the process has read, between this one's look at
+// the record and its request, must not be compared as if it were none.
+func TestFreeze_ReadBetweenLookAndRequest(t *testing.T) {
+	l := openLedger(t)
+	c := asCluster(t, l, "a")
+	mustBe(t, again(t, l).Freeze(t.Context(), "op", "why"), nil)
+	_, err := l.Record(t.Context())
+	mustBe(t, err, nil)
+	req := AttachRequest{Volume: "pvc-1", Node: "node-1", Mode: Exclusive}
+	mustBe(t, sendLate(t, c, c.guard(true), &attach{c: c, req: req, since: now()}, l.seen.Load()), ErrFrozen)
+	mustHold(t, l, "pvc-1", StateFree)
+}
+
 // leavingKV answers a number of transactions, and none after them.
 type leavingKV struct {
 	clientv3.KV

@@ -52,6 +52,9 @@ func (r LedgerRecord) frozen() error {
 	return nil
 }
 
+// nowhere is a ModRevision that no record has.
+const nowhere = -1
+
 // compares also returns the epoch that goes with the ledger's record.
 func (g guard) compares(l *Ledger) ([]clientv3.Cmp, uint16) {
 	var ifs []clientv3.Cmp
@@ -60,7 +63,13 @@ func (g guard) compares(l *Ledger) ([]clientv3.Cmp, uint16) {
 		ifs = append(ifs, g.cluster.compare())
 	}
 	if g.ledger && !failpoint.Planted(failpoint.IgnoreFreeze) {
-		ifs = append(ifs, unchanged(l.keys.ledger(), rec.ModRevision), emptyRange(l.keys.under(kindFreeze)))
+		at := rec.ModRevision
+		if rec.Frozen != nil {
+			// Another call has read it since this one was found ready. Compared as it
+			// is, it would hold; as nothing is at this revision, etcd refuses.
+			at = nowhere
+		}
+		ifs = append(ifs, unchanged(l.keys.ledger(), at), emptyRange(l.keys.under(kindFreeze)))
 	}
 	if g.leader != nil && !failpoint.Planted(failpoint.DropLeaderCompare) {
 		ifs = append(ifs, g.leader.compares()...)
