@@ -277,10 +277,22 @@ var stories = []struct {
 		s.migrate(s.attach("v", "a", "node-1", 4))
 		s.detach("v", "a", "node-1", 9, del("migrations/v"))
 	}, ""},
-	{"a quarantine that ends early", func(s *story) {
-		s.step(put("departures/a/node-1", `{"since":"2026-01-01T00:00:00Z"}`, 0), put("quarantines/a/node-1", `{"until":"2026-01-01T00:00:10Z"}`, 92))
+	{"a quarantine that ends early, and is waited for all the same", func(s *story) {
+		hold, e := s.orphan()
+		s.step(del("departures/a/node-1"))
+		e.Departure = s.step(put("departures/a/node-1", `{"since":"2026-01-01T00:00:00Z"}`, 0), put("quarantines/a/node-1", `{"until":"2026-01-01T00:00:10Z"}`, 92))
 		s.step(del("quarantines/a/node-1"))
-	}, EarlyEnd},
+		s.now += 10 * time.Second
+		s.remove(hold, e)
+	}, ""},
+	{"a removal after a quarantine that ended early", func(s *story) {
+		hold, e := s.orphan()
+		s.step(del("departures/a/node-1"))
+		e.Departure = s.step(put("departures/a/node-1", `{"since":"2026-01-01T00:00:00Z"}`, 0), put("quarantines/a/node-1", `{"until":"2026-01-01T00:00:10Z"}`, 92))
+		s.step(del("quarantines/a/node-1"))
+		s.now += 8 * time.Second
+		s.remove(hold, e)
+	}, WrongRemoval},
 	{"a quarantine whose node is back", func(s *story) {
 		s.step(put("departures/a/node-1", `{"since":"2026-01-01T00:00:00Z"}`, 0), put("quarantines/a/node-1", `{"until":"2026-01-01T00:00:10Z"}`, 92))
 		s.step(del("quarantines/a/node-1"), del("departures/a/node-1"))

@@ -60,6 +60,9 @@ func (ch *change) removed(entry *Record, hold Key) {
 	}
 	departure := cl.departures[node.Node]
 	ch.expect(departure != nil && departure.KV.Mod == e.Departure, WrongRemoval, hold, "the departure is not the one that was judged", entry, departure)
+	if departure != nil && departure.owed > 0 && departure.KV.Mod > c.begin {
+		ch.expect(ch.when.Upper-c.lower(departure) >= departure.owed, WrongRemoval, hold, "its node was not waited for", entry, departure)
+	}
 	ch.expect(cl.quarantines[node.Node] == nil, WrongRemoval, hold, "its node is in quarantine", entry, cl.quarantines[node.Node])
 	ch.expect(cl.pause == nil, WrongRemoval, hold, "removal is paused", entry, cl.pause)
 	own := pick(v.detachments, func(d *Record) bool { return d.place() == node })

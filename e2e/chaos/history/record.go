@@ -41,6 +41,8 @@ type Record struct {
 	value value
 	// removed: a detachment that a removal has left.
 	removed bool
+	// owed is how long a departure's node has to be waited for, from its put on.
+	owed time.Duration
 }
 
 func (r *Record) String() string {

@@ -112,7 +112,10 @@ func (ch *change) quarantineOver(q *Record) {
 	if departure == nil {
 		return // seen as an orphan
 	}
-	ch.waited(EarlyEnd, q, q.value.Until.Sub(departure.value.Since), nil, departure)
+	// A departure whose request was given up may be carried out late, and its
+	// quarantine end at once. That frees nothing: a removal has to wait all the same.
+	departure.owed = q.value.Until.Sub(departure.value.Since)
+	ch.waited(EarlyEnd, q, departure.owed, func() bool { return true }, departure)
 }
 
 // pauseOver: somebody resumed, and the journal says so, or it had an end.
