@@ -74,8 +74,8 @@ var plants = []planted{
 	}, []error{errNotLinearizable, history.UnaskedHold, history.UnexplainedEnd}},
 	{failpoint.UnknownAsFailed, inDrivers, lostAnswers, []error{errNotLinearizable}},
 	{failpoint.SkipRelist, inControllers, func(c *Config) {
-		c.Faults, c.Gap, c.Time = []string{"cut-clients", "compact"}, 700*time.Millisecond, 15*time.Second
-		c.Volumes, c.Settle = 60, 25*time.Second
+		c.Faults, c.Gap, c.Time = []string{"cut-clients", "compact"}, 600*time.Millisecond, 25*time.Second
+		c.Volumes, c.Settle = 300, 20*time.Second // so many that most stay attached
 	}, []error{errSomethingLeft}},
 }
 
