@@ -1,0 +1,105 @@
+package bench
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/holdfast-storage/holdfast/state"
+)
+
+// connect makes a plain client, as whoever has an etcd to use would.
+func connect(ctx context.Context, cfg state.Config) (*clientv3.Client, error) {
+	plain := clientv3.Config{
+		Endpoints: cfg.Endpoints, Username: cfg.Username, Password: cfg.Password,
+		DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
+	}
+	if cfg.PasswordFile != "" {
+		password, err := state.ReadPassword(cfg.PasswordFile)
+		if err != nil {
+			return nil, err
+		}
+		plain.Password = password
+	}
+	if cfg.CACertFile != "" || cfg.CertFile != "" {
+		var err error
+		if plain.TLS, err = certificates(cfg); err != nil {
+			return nil, err
+		}
+	}
+	client, err := clientv3.New(plain)
+	if err != nil {
+		return nil, fmt.Errorf("etcd at %v: %w", cfg.Endpoints, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if _, err := client.Get(ctx, cfg.Prefix, clientv3.WithCountOnly()); err != nil {
+		_ = client.Close()
+		return nil, fmt.Errorf("etcd at %v: %w", cfg.Endpoints, err)
+	}
+	return client, nil
+}
+
+func certificates(cfg state.Config) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if cfg.CACertFile != "" {
+		pem, err := os.ReadFile(cfg.CACertFile)
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s: expected certificates in PEM, and there is none in it", cfg.CACertFile)
+		}
+	}
+	if cfg.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// refuseUsed keeps a benchmark from writing among, and then deleting, what is
+// somebody's.
+func refuseUsed(ctx context.Context, client *clientv3.Client, prefix string) error {
+	found, err := client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
+	if err != nil {
+		return fmt.Errorf("looking below %s: %w", prefix, err)
+	}
+	if len(found.Kvs) > 0 {
+		return fmt.Errorf("the prefix %s is not empty: there are %d keys below it, such as %q; expected a prefix that a benchmark may empty",
+			prefix, found.Count, found.Kvs[0].Key)
+	}
+	return nil
+}
+
+// wipePage is how many keys a delete takes at a time: one of a million would keep
+// an etcd from doing anything else for seconds.
+const wipePage = 10_000
+
+// Wipe deletes all below a prefix, a page at a time.
+func Wipe(ctx context.Context, client *clientv3.Client, prefix string) error {
+	end := clientv3.GetPrefixRangeEnd(prefix)
+	for {
+		page, err := client.Get(ctx, prefix, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(wipePage))
+		if err != nil {
+			return err
+		}
+		if len(page.Kvs) == 0 {
+			return nil
+		}
+		last := string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+		if _, err := client.Delete(ctx, prefix, clientv3.WithRange(last)); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"path"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"k8s.io/client-go/rest"
+
+	"github.com/holdfast-storage/holdfast/state"
+)
+
+// Config says what a run measures, and on what.
+type Config struct {
+	// Etcd is how the etcd is reached, and its Prefix what the run writes below:
+	// nothing may be there.
+	Etcd  state.Config
+	Sizes Sizes
+	// Kube is an API server to compare with, and whose Nodes the orphans' come
+	// from; nil for none.
+	Kube *rest.Config
+	// Holdfast is the path of the holdfast binary, for what is about a process of
+	// its own; empty skips that.
+	Holdfast string
+	// Temp is a folder for what a run needs on disk.
+	Temp string
+	Seed uint64
+	// Step is told what the run is at; Log the rest.
+	Step func(what string)
+	Log  *slog.Logger
+}
+
+// Run is what a workload gets to work with. Its methods may be called from
+// several goroutines.
+type Run struct {
+	Config
+	// Rand is seeded with the run's seed; one goroutine at a time.
+	Rand *rand.Rand
+
+	client *clientv3.Client
+	mu     sync.Mutex
+	result *Result
+	opened int
+}
+
+// Measure runs the workloads, one after the other, and gives what they came to,
+// also if one fails or ctx ends. The prefix is empty again when it returns.
+func Measure(ctx context.Context, cfg Config, workloads []Workload) (result *Result, err error) {
+	client, err := connect(ctx, cfg.Etcd)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	if err := refuseUsed(ctx, client, cfg.Etcd.Prefix); err != nil {
+		return nil, err
+	}
+	if cfg.Step == nil {
+		cfg.Step = func(string) {}
+	}
+	r := &Run{
+		Config: cfg, Rand: rand.New(rand.NewPCG(cfg.Seed, 0)), client: client, //nolint:gosec // a schedule, no secret
+		result: &Result{Summary: map[string]float64{}, Figures: map[string]Figure{}, Skipped: map[string]string{}},
+	}
+	defer func() {
+		r.Step("cleaning up")
+		// Also when ctx is over: that is when it matters.
+		cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
+		defer cancel()
+		if werr := Wipe(cleaning, client, cfg.Etcd.Prefix); werr != nil {
+			err = errors.Join(err, fmt.Errorf("cleaning up %s: %w", cfg.Etcd.Prefix, werr))
+		}
+	}()
+	began := time.Now()
+	if r.result.Header, err = r.header(ctx); err != nil {
+		return nil, err
+	}
+	for _, w := range workloads {
+		if werr := w.Run(ctx, r); werr != nil {
+			err = errors.Join(err, fmt.Errorf("workload %s: %w", w.Name, werr))
+			break
+		}
+		// What one workload leaves is no part of the next.
+		if err = Wipe(ctx, client, cfg.Etcd.Prefix); err != nil {
+			break
+		}
+	}
+	r.result.Header.Took = time.Since(began).Seconds()
+	return r.result, err
+}
+
+// Ledger opens a ledger of its own below the run's prefix, changed by tune where
+// it is given, and a cluster in it.
+func (r *Run) Ledger(ctx context.Context, name string, tune func(*state.Config)) (*state.Ledger, *state.Cluster, error) {
+	cfg := r.Etcd
+	r.mu.Lock()
+	r.opened++
+	cfg.Prefix = path.Join(cfg.Prefix, fmt.Sprintf("%s-%d", name, r.opened)) + "/"
+	r.mu.Unlock()
+	cfg.Logger = r.Log
+	if tune != nil {
+		tune(&cfg)
+	}
+	ledger, err := state.Open(ctx, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	cluster, err := ledger.Cluster(ctx, state.Identity{Name: ClusterName, UID: ClusterUID})
+	if err != nil {
+		return nil, nil, errors.Join(err, ledger.Close())
+	}
+	return ledger, cluster, nil
+}
+
+// The cluster that workloads attach for.
+const (
+	ClusterName = "bench"
+	ClusterUID  = "00000000-0000-4000-8000-00000000be7c"
+)
+
+// Client is a plain etcd client, as a peer has: shared, and open for the run.
+func (r *Run) Client() *clientv3.Client { return r.client }
+
+// NewClient is another plain etcd client; whoever asks closes it.
+func (r *Run) NewClient(ctx context.Context) (*clientv3.Client, error) { return connect(ctx, r.Etcd) }
+
+// Step says what the run is at.
+func (r *Run) Step(format string, args ...any) { r.Config.Step(fmt.Sprintf(format, args...)) }
+
+// Add adds a row.
+func (r *Run) Add(row Row) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Rows = append(r.result.Rows, row)
+}
+
+// Curve adds a line to a plot.
+func (r *Run) Curve(c Curve) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Curves = append(r.result.Curves, c)
+}
+
+// Skip says that something could not be measured, and why.
+func (r *Run) Skip(what, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Skipped[what] = why
+}
+
+// Figure puts a figure of Goals into the summary, with what it comes from. A
+// value that is no number is none.
+func (r *Run) Figure(name string, value float64, samples []float64) {
+	g, known := Goals[name]
+	if !known {
+		panic("bench: no figure " + name)
+	}
+	if math.IsNaN(value) || math.IsInf(value, 0) {
+		r.Skip(name, "nothing was measured")
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Summary[name] = value
+	r.result.Figures[name] = Figure{Value: value, Unit: g.Unit, Samples: samples, About: g.About, Goal: g.Goal}
+}
