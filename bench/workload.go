@@ -21,7 +21,9 @@ type Workload struct {
 // Workloads are all there are, in the order in which they run: what leaves the
 // etcd big comes last.
 func Workloads() []Workload {
-	return []Workload{}
+	return []Workload{
+		volumeAttachment,
+	}
 }
 
 // Choose gives the workloads of these names, in their own order; all for none.
