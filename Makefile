@@ -59,9 +59,9 @@ help: ## Print this list
 	@echo "Variables: PKG=$(PKG) RUN=$(RUN) COUNT=$(COUNT) TIMEOUT=$(TIMEOUT) PARALLEL=$(PARALLEL) FUZZTIME=$(FUZZTIME) TESTFLAGS=$(TESTFLAGS)"
 
 .PHONY: build
-build: ## Build bin/holdfast
+build: ## Build bin/holdfast and bin/holdfast-bench
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/ ./cmd/... # static: the image has nothing else
-	@echo "built bin/holdfast $(VERSION)"
+	@echo "built bin/holdfast and bin/holdfast-bench $(VERSION)"
 
 IMAGE    ?= holdfast:$(subst +,-,$(VERSION))
 BUILDER  ?= $(shell command -v buildah || command -v podman || command -v docker)

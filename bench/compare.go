@@ -47,6 +47,9 @@ func Ratios(a, b []Measured, of func(Measured) float64) []float64 {
 	return ratios
 }
 
+// ladder is which quantiles a row keeps.
+var ladder = []float64{0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 1}
+
 // AddMeasured adds a round of calls as a row.
 func (r *Run) AddMeasured(workload, side string, params []Param, round int, m Measured) {
 	row := Row{Workload: workload, Side: side, Params: params, Round: round, Calls: m.Calls, Errors: m.Errors}
@@ -57,6 +60,9 @@ func (r *Run) AddMeasured(workload, side string, params []Param, round int, m Me
 			{Unit: "p50-ns", Value: float64(m.Quantile(0.5))},
 			{Unit: "p99-ns", Value: float64(m.Quantile(0.99))},
 			{Unit: "max-ns", Value: float64(m.Latency.Max())},
+		}
+		for _, q := range ladder {
+			row.Latency = append(row.Latency, Quantile{q, int64(m.Quantile(q))})
 		}
 	}
 	row.Metrics = append(row.Metrics, Metric{Unit: "errors", Value: float64(m.Failed())})

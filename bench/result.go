@@ -16,6 +16,8 @@ type Result struct {
 	Curves  []Curve            `json:"curves,omitempty"`
 	// Skipped says of each workload, or part of one, that could not be measured why.
 	Skipped map[string]string `json:"skipped,omitempty"`
+	// Partial says why the run is not a whole one; empty where it is.
+	Partial string `json:"partial,omitempty"`
 }
 
 // Header is where and on what a run was made.
@@ -47,6 +49,14 @@ type Row struct {
 	Calls   int            `json:"calls"`
 	Errors  map[string]int `json:"errors,omitempty"`
 	Metrics []Metric       `json:"metrics"`
+	// Latency is where the calls' latencies stand, for a plot.
+	Latency []Quantile `json:"latency,omitempty"`
+}
+
+// Quantile is a latency that the share Q of all calls, 0 to 1, stayed within.
+type Quantile struct {
+	Q  float64 `json:"q"`
+	NS int64   `json:"ns"`
 }
 
 // Param is a size that a row was measured at, such as callers=256.

@@ -8,6 +8,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"path"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,18 +83,31 @@ func Measure(ctx context.Context, cfg Config, workloads []Workload) (result *Res
 	if r.result.Header, err = r.header(ctx); err != nil {
 		return nil, err
 	}
+	err = r.each(ctx, workloads)
+	r.result.Header.Took = time.Since(began).Seconds()
+	if err != nil {
+		r.result.Partial = strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+	return r.result, err
+}
+
+// each runs the workloads. One that fails is no reason not to run the others.
+func (r *Run) each(ctx context.Context, workloads []Workload) error {
+	var errs []error
 	for _, w := range workloads {
-		if werr := w.Run(ctx, r); werr != nil {
-			err = errors.Join(err, fmt.Errorf("workload %s: %w", w.Name, werr))
-			break
+		err := w.Run(ctx, r)
+		if ctx.Err() != nil {
+			return errors.Join(append(errs, fmt.Errorf("stopped at workload %s: %w", w.Name, context.Cause(ctx)))...)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("workload %s: %w", w.Name, err))
 		}
 		// What one workload leaves is no part of the next.
-		if err = Wipe(ctx, client, cfg.Etcd.Prefix); err != nil {
-			break
+		if err := Wipe(ctx, r.client, r.Etcd.Prefix); err != nil {
+			return errors.Join(append(errs, fmt.Errorf("cleaning up after workload %s: %w", w.Name, err))...)
 		}
 	}
-	r.result.Header.Took = time.Since(began).Seconds()
-	return r.result, err
+	return errors.Join(errs...)
 }
 
 // Ledger opens a ledger of its own below the run's prefix, changed by tune where
@@ -133,8 +148,9 @@ func (r *Run) NewClient(ctx context.Context) (*clientv3.Client, error) { return 
 // Step says what the run is at.
 func (r *Run) Step(format string, args ...any) { r.Config.Step(fmt.Sprintf(format, args...)) }
 
-// Add adds a row.
+// Add adds a row. A metric that is no number is left out.
 func (r *Run) Add(row Row) {
+	row.Metrics = slices.DeleteFunc(row.Metrics, func(m Metric) bool { return math.IsNaN(m.Value) || math.IsInf(m.Value, 0) })
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.result.Rows = append(r.result.Rows, row)

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/holdfast-storage/holdfast/bench"
+	"github.com/holdfast-storage/holdfast/bench/local"
+	"github.com/holdfast-storage/holdfast/state"
+)
+
+// targetFlags say on which etcd is measured.
+type targetFlags struct {
+	endpoints          []string
+	members            int
+	prefix, dir        string
+	caCert, cert, key  string
+	user, passwordFile string
+}
+
+func (f *targetFlags) add(fs *pflag.FlagSet) {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	own.StringSliceVar(&f.endpoints, "endpoints", nil, "measure on the etcd with these client `URLs` (default one that is started for the run)")
+	own.IntVar(&f.members, "members", 1, "how many `members` the etcd has that is started: 1 or 3")
+	own.StringVar(&f.dir, "dir", "", "`folder` for that etcd's data; what is on its disk is measured (default a temporary one)")
+	own.StringVar(&f.prefix, "prefix", "/holdfast-bench/", "what all keys of the run begin with; must be empty, and is emptied again")
+	own.StringVar(&f.caCert, "cacert", "", "verify etcd's certificate by this CA `file` (PEM)")
+	own.StringVar(&f.cert, "cert", "", "show etcd this client certificate `file` (PEM)")
+	own.StringVar(&f.key, "key", "", "the client certificate's key `file` (PEM)")
+	own.StringVar(&f.user, "user", "", "etcd user `name`; the password comes from HOLDFAST_PASSWORD or --password-file")
+	own.StringVar(&f.passwordFile, "password-file", "", "read the etcd user's password from this `file`")
+	// How to reach an etcd is as for holdfast; which one is not: a shell that is
+	// set up for a ledger in earnest is not to have a benchmark on its etcd.
+	for _, name := range credentials {
+		annotate(own.Lookup(name), annotationEnvironment, "HOLDFAST_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+	}
+	addSection(fs, own, sectionTarget)
+}
+
+// credentials are the flags that are about an etcd of somebody's own.
+var credentials = []string{"cacert", "cert", "key", "user", "password-file"}
+
+func (f *targetFlags) check(fs *pflag.FlagSet) error {
+	switch {
+	case strings.Trim(f.prefix, "/") == "":
+		return usagef("invalid --prefix %q: expected one that is the benchmark's own, such as /holdfast-bench/", f.prefix)
+	case len(f.endpoints) == 0 && f.members != 1 && f.members != 3:
+		return usagef("invalid --members %d: expected 1 or 3", f.members)
+	case len(f.endpoints) == 0:
+		for _, name := range credentials {
+			if typed(fs, name) {
+				return usagef("--%s is of an etcd of your own: expected --endpoints with it", name)
+			}
+		}
+		return nil
+	}
+	for _, name := range []string{"members", "dir", "auth"} {
+		if typed(fs, name) {
+			return usagef("--%s is of an etcd that is started for the run: expected no --endpoints with it", name)
+		}
+	}
+	switch {
+	case (f.cert == "") != (f.key == ""):
+		return usagef("--cert and --key go together: expected both or neither")
+	case f.user == "" && f.passwordFile != "":
+		return usagef("--password-file needs --user: whose password it is")
+	case f.user != "" && f.passwordFile == "" && os.Getenv("HOLDFAST_PASSWORD") == "":
+		return usagef("--user %s needs a password: in HOLDFAST_PASSWORD, or in a file that --password-file names", f.user)
+	}
+	for _, e := range f.endpoints {
+		if (f.caCert != "" || f.cert != "") && strings.HasPrefix(e, "http://") {
+			return usagef("invalid --endpoints %q: expected https://, since --cacert or --cert is given", e)
+		}
+	}
+	return nil
+}
+
+// target is the etcd that is measured, and what it takes to be done with it.
+type target struct {
+	etcd     state.Config
+	embedded bool
+	close    func() error
+}
+
+// open finds the etcd, or starts one. temp is a folder of the run's own.
+func (f *targetFlags) open(ctx context.Context, temp string, log io.Writer) (target, error) {
+	cfg := state.Config{Endpoints: f.endpoints, Prefix: strings.TrimRight(f.prefix, "/") + "/"}
+	if len(f.endpoints) > 0 {
+		cfg.CACertFile, cfg.CertFile, cfg.KeyFile = f.caCert, f.cert, f.key
+		cfg.Username, cfg.PasswordFile = f.user, f.passwordFile
+		if f.user != "" && f.passwordFile == "" {
+			cfg.Password = os.Getenv("HOLDFAST_PASSWORD")
+		}
+		return target{etcd: cfg, close: func() error { return nil }}, nil
+	}
+	dir := temp
+	if f.dir != "" {
+		if err := os.MkdirAll(f.dir, 0o700); err != nil {
+			return target{}, err
+		}
+		var err error
+		if dir, err = os.MkdirTemp(f.dir, "holdfast-bench-etcd-"); err != nil {
+			return target{}, err
+		}
+	}
+	tidy := func() error {
+		if f.dir == "" {
+			return nil // temp goes as a whole
+		}
+		return os.RemoveAll(dir)
+	}
+	etcd, err := local.Start(ctx, f.members, dir, log)
+	if err != nil {
+		return target{}, errors.Join(err, tidy())
+	}
+	cfg.Endpoints = etcd.Endpoints
+	return target{etcd: cfg, embedded: true, close: func() error { return errors.Join(etcd.Close(), tidy()) }}, nil
+}
+
+// fsync is what is known of the etcd's.
+func (t target) fsync() string {
+	if t.embedded {
+		return "on"
+	}
+	return "unknown"
+}
+
+// complete adds to the header what the target knows.
+func (t target) complete(h *bench.Header) {
+	h.Version, h.Embedded, h.Fsync = buildVersion(), t.embedded, t.fsync()
+}
+
+func sizesNamed(name string) (bench.Sizes, error) {
+	for _, s := range []bench.Sizes{bench.Smoke, bench.Normal, bench.Full} {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return bench.Sizes{}, fmt.Errorf("no size %q", name)
+}
