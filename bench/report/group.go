@@ -110,3 +110,16 @@ func (l line) param(name string) (int, bool) {
 	}
 	return 0, false
 }
+
+// median is the line as one row: the medians of its rounds.
+func (l line) median() bench.Row {
+	row := bench.Row{Workload: l.rows[0].Workload, Side: l.Side, Params: l.Params, Calls: l.Calls, Errors: l.Errors}
+	for _, r := range l.rows {
+		for _, m := range r.Metrics {
+			if !slices.ContainsFunc(row.Metrics, func(o bench.Metric) bool { return o.Unit == m.Unit }) {
+				row.Metrics = append(row.Metrics, bench.Metric{Unit: m.Unit, Value: l.Values[m.Unit], More: m.More})
+			}
+		}
+	}
+	return row
+}

@@ -102,10 +102,7 @@ func figures(r *bench.Result) []figure {
 }
 
 func figureValue(unit string, v float64) string {
-	if unit == "ratio" {
-		return number(v)
-	}
-	if unit == "count" {
+	if unit == "ratio" || unit == "count" {
 		return number(v)
 	}
 	return number(v) + " " + unit
@@ -115,7 +112,7 @@ func summaryGrid(r *bench.Result) grid {
 	judged := r.Header.Sizes == bench.Full.Name
 	g := grid{left: 1, headings: []string{"figure", "value"}}
 	if judged {
-		g.headings = append(g.headings, "goal", "at least", "verdict")
+		g.headings = append(g.headings, "goal", "least", "verdict")
 	}
 	for _, f := range figures(r) {
 		row := []string{f.Name, f.Value}

@@ -91,7 +91,7 @@ func typed(fs *pflag.FlagSet, name string) bool {
 func refuseEmpty(fs *pflag.FlagSet) error {
 	var err error
 	fs.Visit(func(f *pflag.Flag) {
-		if text := f.Value.String(); err == nil && (text == "" || text == "[]") {
+		if text := f.Value.String(); err == nil && f.Value.Type() != "percentage" && (text == "" || text == "[]") {
 			err = fmt.Errorf("--%s is empty: expected a value; where it has a default, leave it out for that", f.Name)
 		}
 	})
@@ -103,7 +103,7 @@ func expectation(f *pflag.Flag, err error) string {
 	switch f.Value.Type() {
 	case "bool":
 		return "expected true or false"
-	case "int", "uint64", "float64", "percent", "number":
+	case "int", "uint64":
 		return "expected a number"
 	}
 	return err.Error()

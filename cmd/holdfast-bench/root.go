@@ -24,7 +24,10 @@ const rootExample = `  # An etcd on this machine, started for the run, fsync on:
   holdfast-bench run
 
   # Your etcd, below a prefix of its own that is emptied again
-  holdfast-bench run --endpoints https://10.0.0.1:2379 --cacert ca.pem --cert c.pem --key k.pem`
+  holdfast-bench run --endpoints https://10.0.0.1:2379 --cacert ca.pem --cert c.pem --key k.pem
+
+  # What has changed
+  holdfast-bench compare before/result.json after/result.json`
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -42,7 +45,7 @@ func newRoot() *cobra.Command {
 			return readEnvironment(cmd.Flags())
 		},
 	}
-	root.AddCommand(newRun(), newWorkloads(), newVersion())
+	root.AddCommand(newRun(), newCompare(), newWorkloads(), newVersion())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetUsageFunc(printUsage)
 	root.SetFlagErrorFunc(explainFlag)
