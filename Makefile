@@ -107,9 +107,9 @@ chaos-versions: chaos-bin etcd-versions ## A chaos run of CHAOS_TIME on each old
 	  $(MAKE) chaos CHAOS_FLAGS="-chaos.run=$(CHAOS_TIME) -chaos.etcd=$(CURDIR)/bin/etcd-$$v -chaos.etcdutl=$(CURDIR)/bin/etcdutl-$$v"; done
 
 .PHONY: planted
-planted: chaos-bin ## Plant faults in Holdfast and see that the chaos run finds each (RUN)
+planted: chaos-bin ## Plant faults in Holdfast and see that the chaos run finds each (RUN, CHAOS_FLAGS)
 	$(GO) test -race -tags failpoints -count=1 -run 'TestClock|TestPlant|TestReach|TestNow' ./failpoint ./reconcile
-	cd e2e && $(GO) test -race -tags failpoints -timeout $(E2E_TIMEOUT) -count=1 -run '^TestPlanted$(if $(filter-out .,$(RUN)),$$/$(RUN))' -v $(TESTFLAGS) ./chaos
+	cd e2e && $(GO) test -race -tags failpoints -timeout $(E2E_TIMEOUT) -count=1 -run '^TestPlanted$(if $(filter-out .,$(RUN)),$$/$(RUN))' -v $(TESTFLAGS) ./chaos -args $(CHAOS_FLAGS)
 
 # The controllers of a chaos run: with the race detector, and points to be held at.
 .PHONY: chaos-bin

@@ -16,14 +16,16 @@ import (
 )
 
 var (
-	chaosTime  = flag.Duration("chaos.time", time.Minute, "how long faults go on, over all runs")
-	chaosRun   = flag.Duration("chaos.run", 60*time.Second, "how long faults go on in one run")
-	chaosSeed  = flag.Uint64("chaos.seed", 0, "seed of the first run, the next one's is one more; 0 takes a new one")
-	chaosEtcd  = flag.String("chaos.etcd", "", "etcd to run (default bin/etcd-gofail)")
-	chaosUtil  = flag.String("chaos.etcdutl", "", "its etcdutl (default bin/etcdutl)")
-	chaosKeep  = flag.String("chaos.keep", "", "folder for what the runs write (default: one that is removed where nothing was found)")
-	chaosLoud  = flag.Bool("chaos.loud", false, "say what goes on")
-	chaosTally = flag.String("chaos.tally", "", "file that gets each run's figures, a line of JSON each")
+	chaosTime   = flag.Duration("chaos.time", time.Minute, "how long faults go on, over all runs")
+	chaosRun    = flag.Duration("chaos.run", 60*time.Second, "how long faults go on in one run")
+	chaosSeed   = flag.Uint64("chaos.seed", 0, "seed of the first run, the next one's is one more; 0 takes a new one")
+	chaosEtcd   = flag.String("chaos.etcd", "", "etcd to run (default bin/etcd-gofail)")
+	chaosUtil   = flag.String("chaos.etcdutl", "", "its etcdutl (default bin/etcdutl)")
+	chaosKeep   = flag.String("chaos.keep", "", "folder for what the runs write (default: one that is removed where nothing was found)")
+	chaosLoud   = flag.Bool("chaos.loud", false, "say what goes on")
+	plantedSeed = flag.Uint64("planted.seed", 7, "seed of the runs with a planted fault")
+	plantedNot  = flag.Bool("planted.not", false, "make those runs without their faults: nothing may be found")
+	chaosTally  = flag.String("chaos.tally", "", "file that gets each run's figures, a line of JSON each")
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

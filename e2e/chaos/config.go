@@ -37,10 +37,16 @@ type Config struct {
 	// pause between two calls.
 	Volumes, Drivers int
 	Pace             time.Duration
+	// Hasty bounds how long a call is waited for, from 20 ms on; 0: one in five is
+	// given up within 420 ms, the others within 4 s.
+	Hasty time.Duration
 	// Duel has each cluster's first driver only attach, the second only detach,
 	// and the others only look, all of them for one node: what is carried out
 	// twice shows.
 	Duel bool
+	// Own has each driver attach and detach volumes that are its own, as many as
+	// Volumes: no other's call explains what becomes of them.
+	Own bool
 	// Restore has etcd restored from a snapshot in the middle; Revoke has leases
 	// revoked by hand, which takes away what is known of when a wait ends.
 	Restore, Revoke bool

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,15 +81,13 @@ func (d *driver) open(ctx context.Context) bool {
 // step is one thing that a storage controller might do.
 func (d *driver) step(ctx context.Context) {
 	v := volumeName(d.random.IntN(d.run.cfg.Volumes))
-	within := 4 * time.Second
-	if d.random.IntN(5) == 0 {
-		within = 20*time.Millisecond + time.Duration(d.random.IntN(400))*time.Millisecond
-	}
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := context.WithTimeout(ctx, d.within())
 	defer cancel()
 	switch n := d.random.IntN(100); {
 	case d.run.cfg.Duel:
-		d.duel(ctx, v, nodeName(d.cluster, 0))
+		d.duel(ctx, d.cluster+"-"+v, nodeName(d.cluster, 0))
+	case d.run.cfg.Own:
+		d.own(ctx, fmt.Sprintf("own-%d-%s", d.id, v), nodeName(d.cluster, 0))
 	case n < 4:
 		d.burst(ctx)
 	case n < 12:
@@ -106,6 +105,16 @@ func (d *driver) step(ctx context.Context) {
 	}
 }
 
+// within is how long a call is waited for.
+func (d *driver) within() time.Duration {
+	const least = 20 * time.Millisecond
+	most := cmp.Or(d.run.cfg.Hasty, 420*time.Millisecond)
+	if d.run.cfg.Hasty == 0 && d.random.IntN(5) > 0 {
+		return 4 * time.Second
+	}
+	return least + time.Duration(d.random.Int64N(int64(most-least)))
+}
+
 func (d *driver) duel(ctx context.Context, volume, node string) {
 	switch d.id % d.run.cfg.Drivers {
 	case 0:
@@ -114,6 +123,14 @@ func (d *driver) duel(ctx context.Context, volume, node string) {
 		d.detach(ctx, volume, node, 0)
 	default:
 		d.get(ctx, volume)
+	}
+}
+
+func (d *driver) own(ctx context.Context, volume, node string) {
+	if d.random.IntN(2) == 0 {
+		d.attach(ctx, volume, node, state.Exclusive)
+	} else {
+		d.detach(ctx, volume, node, 0)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/holdfast-storage/holdfast/e2e/chaos/cluster"
 	"github.com/holdfast-storage/holdfast/failpoint"
 )
 
@@ -81,6 +82,9 @@ func (r *run) tracks() []track {
 	if r.cfg.Revoke {
 		all = append(all, track{name: "leases", gap: 4 * time.Second, kinds: []kind{{name: "revoke-leases", weight: 1, apply: r.revoke}}})
 	}
+	all = append(all, track{name: "outages", gap: 8 * time.Second, kinds: []kind{
+		{name: "outlast-history", weight: 1, least: 500 * time.Millisecond, most: 2 * time.Second, apply: r.outlastHistory},
+	}})
 	return r.picked(all)
 }
 
@@ -135,6 +139,18 @@ func (r *run) compact(ctx context.Context, _ uint64, _ time.Duration) (func(cont
 		r.count("compactions that failed", 1) // etcd may be away
 	}
 	return nil, nil
+}
+
+// outlastHistory cuts one side's clients off, and compacts what they miss.
+func (r *run) outlastHistory(ctx context.Context, pick uint64, _ time.Duration) (func(context.Context) error, error) {
+	done := r.alone.enter(false)
+	cut := &cluster.Clients{Side: int(pick % uint64(r.etcd.Sides())), Way: cluster.Cut}
+	err := cut.Apply(ctx, r.etcd)
+	return func(ctx context.Context) error {
+		defer done()
+		_, _ = r.compact(ctx, 0, 0)
+		return cut.Heal(ctx, r.etcd)
+	}, err
 }
 
 // revoke takes the leases of some records away, as no operator should.

@@ -183,7 +183,9 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 	stopObserving()
 	report.take(invariants, err)
 	report.add(<-observed)
-	report.check(r.recorder.History(), r.cfg.Folder)
+	if !r.cfg.EndEarly || len(invariants.Violations) == 0 {
+		report.check(r.recorder.History(), r.cfg.Folder)
+	}
 	return report, nil
 }
 

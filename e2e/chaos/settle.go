@@ -18,7 +18,11 @@ const (
 	settleLook = 100 * time.Millisecond
 	// finalOrphans are what each cluster's lost node leaves behind.
 	finalOrphans = 5
+	lastVolume   = "last-"
 )
+
+// errPassedOver: who removes does not know of it.
+var errPassedOver = errors.New("an orphan was passed over, and its node's last ones were removed")
 
 // settle takes all faults back, has each cluster lose a node for good, and
 // waits until nothing is left to do: it returns what is.
@@ -47,12 +51,19 @@ func (r *run) settle(ctx context.Context) error {
 		}
 	}
 	var left error
-	for deadline := time.Now().Add(r.cfg.Settle); time.Now().Before(deadline); sleep(ctx, settleLook) {
+	begun := time.Now()
+	passedOver := begun
+	for ; time.Since(begun) < r.cfg.Settle; sleep(ctx, settleLook) {
 		if left = r.left(ctx); left == nil {
 			return nil
 		}
+		if !errors.Is(left, errPassedOver) {
+			passedOver = time.Now()
+		} else if r.cfg.EndEarly && time.Since(passedOver) > 2*grace {
+			break // its own grace is over, if it had one
+		}
 	}
-	return fmt.Errorf("after %v without a fault there is still something to do: %w", r.cfg.Settle, left)
+	return fmt.Errorf("after %v without a fault there is still something to do: %w", time.Since(begun).Round(time.Second), left)
 }
 
 // loseNode takes the last node away for good, with a few volumes on it.
@@ -63,7 +74,7 @@ func (r *run) loseNode(ctx context.Context, name string, l *nodeList) error {
 	}
 	node := l.names[len(l.names)-1]
 	for i := range finalOrphans {
-		v := fmt.Sprintf("last-%s-%d", name, i)
+		v := fmt.Sprintf("%s%s-%d", lastVolume, name, i)
 		b := r.facts.Begin(history.Call{Kind: history.CallAttach, Volume: v, Cluster: name, Node: node})
 		if _, err := as.Attach(ctx, state.AttachRequest{Volume: v, Node: node}); err != nil {
 			return err
@@ -86,20 +97,32 @@ func (r *run) left(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	holds, attachments := 0, 0
+	holds, attachments, late := 0, 0, 0
+	var orphan, wait string
 	for _, kv := range resp.Kvs {
 		kind, rest, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), prefix), "/")
 		switch kind {
 		case "detachments", "migrations", "quarantines", "freezes":
-			return fmt.Errorf("%s", kv.Key)
+			wait = string(kv.Key)
 		case "holds":
 			holds++
 		case "attachments":
 			attachments++
 			if parts := strings.Split(rest, "/"); len(parts) == 3 && r.lost(parts[1]) {
-				return fmt.Errorf("an orphan: %s", kv.Key)
+				orphan = string(kv.Key)
+				if strings.HasPrefix(parts[2], lastVolume) {
+					late++
+				}
 			}
 		}
+	}
+	switch {
+	case orphan != "" && late == 0:
+		return fmt.Errorf("%w: %s", errPassedOver, orphan)
+	case orphan != "":
+		return fmt.Errorf("an orphan: %s", orphan)
+	case wait != "":
+		return errors.New(wait)
 	}
 	if holds != attachments {
 		return fmt.Errorf("%d holds, and %d attachments that stand by them", holds, attachments)
