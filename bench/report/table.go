@@ -23,10 +23,8 @@ func Table(w io.Writer, r *bench.Result) error {
 	for _, s := range sections(r) {
 		fmt.Fprintf(&b, "\n%s\n", s.Workload)
 		s.grid().write(&b)
-		for _, l := range s.Lines {
-			for _, what := range slices.Sorted(maps.Keys(l.Errors)) {
-				fmt.Fprintf(&b, "  %s, %d × %s\n", l.Side, l.Errors[what], what)
-			}
+		for _, c := range complaints(s) {
+			fmt.Fprintf(&b, "  %s\n", c)
 		}
 	}
 	if len(r.Figures) > 0 {
@@ -38,6 +36,21 @@ func Table(w io.Writer, r *bench.Result) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// complaints are what calls failed with.
+func complaints(s section) []string {
+	var all []string
+	for _, l := range s.Lines {
+		for _, what := range slices.Sorted(maps.Keys(l.Errors)) {
+			side := l.Side
+			if at := paramText(l.Params); at != "" {
+				side += ", " + at
+			}
+			all = append(all, fmt.Sprintf("%s: %s × %s", side, thousands(float64(l.Errors[what])), what))
+		}
+	}
+	return all
 }
 
 // grid is rows of cells below headings; numbers stand to the right.
@@ -80,6 +93,9 @@ func cell(there bool, text func() string) string {
 type figure struct {
 	Name, Value, Reach, Least, Verdict, About string
 }
+
+// Class is the verdict as one word.
+func (f figure) Class() string { return strings.TrimPrefix(f.Verdict, "at ") }
 
 // figures are in the order of their names.
 func figures(r *bench.Result) []figure {

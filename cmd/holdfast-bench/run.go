@@ -60,7 +60,7 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 	own.StringVar(&f.holdfast, "holdfast", "", "the holdfast binary's `path`, for what is about a process (default beside this one, else of $PATH)")
 	addSection(fs, own, sectionTarget)
 	out := pflag.NewFlagSet("", pflag.ContinueOnError)
-	out.StringVarP(&f.output, "output", "o", "", "write result.json and result.txt into this `folder`")
+	out.StringVarP(&f.output, "output", "o", "", "write result.json, result.txt and result.html into this `folder`")
 	out.Var(newChoice(&f.format, "table", "table", "go", "json"), "format", "how to print the result")
 	addSection(fs, out, sectionOutput)
 }
@@ -164,7 +164,9 @@ func (f *runFlags) write(result *bench.Result) error {
 	if err := os.MkdirAll(f.output, 0o755); err != nil {
 		return err
 	}
-	for name, write := range map[string]func(io.Writer, *bench.Result) error{"result.json": report.JSON, "result.txt": report.Go} {
+	for name, write := range map[string]func(io.Writer, *bench.Result) error{
+		"result.json": report.JSON, "result.txt": report.Go, "result.html": report.HTML,
+	} {
 		var b bytes.Buffer
 		if err := write(&b, result); err != nil {
 			return err

@@ -1,0 +1,88 @@
+package report
+
+import (
+	"bytes"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-storage/holdfast/bench"
+)
+
+func htmlOf(t *testing.T, r *bench.Result) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := HTML(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// HOLDFAST_REPORT_HTML is a file that the page is put into, to be looked at.
+func TestHTML(t *testing.T) {
+	r := sample(1.2)
+	r.Rows = append(r.Rows, bench.Row{
+		Workload: "coldstart", Side: "holdfast", Params: []bench.Param{{Name: "records", Value: 10_000}}, Calls: 10_000,
+		Metrics: []bench.Metric{{Unit: "ready-ns", Value: 0.2e9}, {Unit: "B/attachment", Value: 450}},
+	})
+	html := htmlOf(t, r)
+	if path := os.Getenv("HOLDFAST_REPORT_HTML"); path != "" {
+		if err := os.WriteFile(path, []byte(html), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{
+		"attach: calls a second against callers", "attach: latency quantiles, callers=256",
+		"coldstart: ready against records", "Lateness of graces that end together",
+	} {
+		if n := strings.Count(html, `aria-label="`+want+`"`); n != 1 {
+			t.Errorf("%d plots %q, want 1", n, want)
+		}
+	}
+	if svgs := strings.Count(html, "<svg "); svgs != 4 || strings.Count(html, "<path") < 20 {
+		t.Errorf("%d plots, want 4, with lines in them", svgs)
+	}
+	for _, want := range []string{"etcd 3.7.3, 1 member", "22,706", "attach_vs_put", `class="verdict least">at least`, "2 × etcd is full", "--kubeconfig names one"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if strings.Contains(html, "ZgotmplZ") {
+		t.Error("html/template took something for dangerous")
+	}
+}
+
+// The page can be kept, sent and opened anywhere.
+func TestHTML_FetchesNothing(t *testing.T) {
+	html := htmlOf(t, sample(1.2))
+	for _, bad := range []string{`://`, `src=`, `href=`, `url(`, `@import`, `<link`, `<script`, `<iframe`, `xmlns`} {
+		if at := strings.Index(html, bad); at >= 0 {
+			t.Errorf("the page has %q: %s", bad, html[max(0, at-40):min(len(html), at+60)])
+		}
+	}
+	// Every colour of a plot is one of the page's, which there is by night too.
+	for _, svg := range regexp.MustCompile(`(?s)<svg .*?</svg>`).FindAllString(html, -1) {
+		if found := regexp.MustCompile(`#[0-9A-Fa-f]{6}`).FindAllString(svg, -1); len(found) > 0 {
+			t.Errorf("a plot has colours of its own: %q", found)
+		}
+	}
+}
+
+// What is in a result need not be harmless, and a result need not be whole.
+func TestHTML_OfAnything(t *testing.T) {
+	html := htmlOf(t, &bench.Result{Partial: "<script>alert(1)</script>", Curves: []bench.Curve{
+		{Plot: `"><b>`, Series: "<i>x</i>", X: []float64{1, 1}, Y: []float64{0, 0}, LogX: true, XLabel: "<u>"},
+		{Plot: "steep", Series: "s", X: []float64{0, 1, 10}, Y: []float64{0, 5, 1e9}, LogX: true, LogY: true},
+		{Plot: "flat", Series: "s", X: []float64{1, 2}, Y: []float64{7, 7}, LogY: true},
+		{Plot: "none", Series: "s"},
+	}})
+	if n := strings.Count(html, "<svg "); n != 3 {
+		t.Errorf("%d plots, want 3: one has no points", n)
+	}
+	for _, bad := range []string{"<script>", "<i>x", "<u>", `"><b>`} {
+		if strings.Contains(html, bad) {
+			t.Errorf("%q is in the page as it is", bad)
+		}
+	}
+}
