@@ -20,8 +20,8 @@ var (
 	errLive = errors.New("the live check gave no answer")
 )
 
-// fencersAtOnce bounds the fencer's calls for one node.
-const fencersAtOnce = 8
+// fencersAtOnce bounds the fencer's calls, of all nodes.
+const fencersAtOnce = 32
 
 // nodeRemoval is the removal of one node's orphans, from the judgement on.
 type nodeRemoval struct {
@@ -33,6 +33,8 @@ type nodeRemoval struct {
 	// tried are the volumes that had their turn: what was removed may stand in
 	// the index for a moment yet.
 	tried map[string]bool
+	// more: there were more orphans than a batch takes.
+	more  bool
 	moved bool
 }
 
@@ -44,7 +46,7 @@ func (r *run) remove(ctx context.Context, t *term, node string, put *state.Depar
 	// What was found out on the way, a grace above all, shows in the gauges.
 	defer func() { r.tally.note(r.look(t, node, put)) }()
 	var errs *multierror.Error
-	for {
+	for n.more = true; n.more; {
 		p, batch := n.pick()
 		if len(batch) == 0 {
 			break
@@ -83,8 +85,14 @@ func (r *run) remove(ctx context.Context, t *term, node string, put *state.Depar
 func (n *nodeRemoval) pick() (NodePlan, []Orphan) {
 	p := n.look(n.term, n.node, n.put)
 	var batch []Orphan
+	n.more = false
 	for _, o := range p.Removable() {
-		if !n.tried[o.Attachment.Volume] && len(batch) < n.batch {
+		switch {
+		case n.tried[o.Attachment.Volume]:
+		case len(batch) == n.batch:
+			n.more = true
+			return p, batch
+		default:
 			n.tried[o.Attachment.Volume] = true
 			batch = append(batch, o)
 		}
@@ -121,13 +129,12 @@ func (n *nodeRemoval) fence(ctx context.Context, batch []Orphan, d state.Departu
 		mu     sync.Mutex
 		errs   *multierror.Error
 		joined sync.WaitGroup
-		places = make(chan struct{}, fencersAtOnce)
 		done   = make([]bool, len(batch))
 	)
 	for i, o := range batch {
-		places <- struct{}{}
+		n.fencers <- struct{}{}
 		joined.Go(func() {
-			defer func() { <-places }()
+			defer func() { <-n.fencers }()
 			ok, err := n.fenceOne(ctx, o, d)
 			mu.Lock()
 			defer mu.Unlock()
@@ -194,7 +201,7 @@ func (n *nodeRemoval) check(ctx context.Context, batch []Orphan) ([]Orphan, erro
 	return kept, nil
 }
 
-// send removes a batch in one request, for as long as the live check is good.
+// send removes a batch, for as long as the live check is good.
 func (n *nodeRemoval) send(ctx context.Context, batch []Orphan, d state.Departure) error {
 	if len(batch) == 0 {
 		return nil
@@ -209,32 +216,41 @@ func (n *nodeRemoval) send(ctx context.Context, batch []Orphan, d state.Departur
 	}
 	sent := n.term.brake.removing(n.node, d)
 	results, err := n.term.lead.Remove(ctx, orphans)
-	if err != nil {
-		result := resultError
-		if errors.Is(err, state.ErrUnknownOutcome) {
-			result = resultUnknown
-		}
-		if errors.Is(err, state.ErrRestored) && n.term.witness != nil {
-			n.term.witness.look()
-		}
-		sent(result == resultUnknown)
-		n.metrics.removals.WithLabelValues(string(d.Reason), result).Add(float64(len(batch)))
-		return fmt.Errorf("removing %d orphans: %w", len(batch), err)
+	failed := len(batch)
+	ended := 0
+	if results != nil {
+		failpoint.Reach(ctx, failpoint.Removed)
+		ended, failed = n.take(results, batch, d)
 	}
-	failpoint.Reach(ctx, failpoint.Removed)
-	ended := n.take(results, batch, d)
-	sent(ended > 0)
-	return nil
+	unknown := errors.Is(err, state.ErrUnknownOutcome)
+	sent(ended > 0 || unknown)
+	if err == nil {
+		return nil
+	}
+	result := resultError
+	if unknown {
+		result = resultUnknown
+	}
+	if errors.Is(err, state.ErrRestored) && n.term.witness != nil {
+		n.term.witness.look()
+	}
+	n.metrics.removals.WithLabelValues(string(d.Reason), result).Add(float64(failed))
+	return fmt.Errorf("removing %d orphans: %w", failed, err)
 }
 
-// take counts what came of a request, and says how many ended.
-func (n *nodeRemoval) take(results []state.EndResult, batch []Orphan, d state.Departure) int {
-	ended, refused := 0, map[string]int{}
+// take counts what came of a batch, and says how many ended, and of how many that
+// could not be told.
+func (n *nodeRemoval) take(results []state.EndResult, batch []Orphan, d state.Departure) (ended, failed int) {
+	refused := map[string]int{}
 	for i, res := range results {
-		if res.Ended {
+		switch {
+		case res.Ended:
 			ended++
 			gone := batch[i].Attachment
 			n.report(func(to Reporter) { to.OrphanRemoved(gone, d) })
+			continue
+		case res.Err != nil:
+			failed++
 			continue
 		}
 		refused[res.Refused]++
@@ -245,7 +261,7 @@ func (n *nodeRemoval) take(results []state.EndResult, batch []Orphan, d state.De
 		}
 	}
 	n.metrics.removals.WithLabelValues(string(d.Reason), resultOK).Add(float64(ended))
-	n.metrics.removals.WithLabelValues(string(d.Reason), resultRefused).Add(float64(len(results) - ended))
+	n.metrics.removals.WithLabelValues(string(d.Reason), resultRefused).Add(float64(len(results) - ended - failed))
 	if ended > 0 {
 		latency := n.metrics.latency.WithLabelValues(string(d.Reason))
 		for range ended {
@@ -253,5 +269,5 @@ func (n *nodeRemoval) take(results []state.EndResult, batch []Orphan, d state.De
 		}
 	}
 	n.log.Info("removal answered", "node", n.node, "reason", d.Reason, "removed", ended, "refused", refused, "first", results[0].Volume)
-	return ended
+	return ended, failed
 }

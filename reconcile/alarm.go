@@ -157,7 +157,7 @@ func (r *Reconciler) census(c watch.ClusterView, replaced []string) census {
 			d, _ := r.watcher.Departure(node)
 			return d.ModRevision
 		},
-		standing: func(node string) bool { return len(r.watcher.Node(node).Attachments) > 0 },
+		standing: r.watcher.Attached,
 	}
 }
 

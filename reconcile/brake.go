@@ -186,10 +186,13 @@ func (b *brake) removing(node string, d state.Departure) func(ended bool) {
 func (b *brake) verdict(now time.Time, c census) Verdict {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	v := Verdict{Of: c.withAttachments}
-	for _, node := range c.missing {
-		if b.counts(c.departure(node)) {
-			v.Missing++
+	v := Verdict{Of: c.withAttachments, Missing: len(c.missing)}
+	if b.released > 0 {
+		v.Missing = 0
+		for _, node := range c.missing {
+			if b.counts(c.departure(node)) {
+				v.Missing++
+			}
 		}
 	}
 	for node, r := range b.removed {

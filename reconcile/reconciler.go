@@ -19,7 +19,7 @@ import (
 const (
 	DefaultResync      = watch.DefaultResync
 	DefaultRemovalRate = 500
-	DefaultWorkers     = 4
+	DefaultWorkers     = 64
 )
 
 // ErrRunning: a Reconciler runs once at a time.
@@ -46,7 +46,8 @@ type Config struct {
 	Brake BrakeConfig
 	// RemovalRate bounds removals a second; default 500.
 	RemovalRate float64
-	// Workers is how many nodes are judged at a time; default 4.
+	// Workers is how many nodes are judged at a time; default 64. They wait for
+	// answers most of the time: the API server's and etcd's.
 	Workers int
 	// DryRun decides and logs, and writes nothing: no departure, no removal,
 	// no candidacy.

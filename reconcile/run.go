@@ -26,7 +26,8 @@ type run struct {
 	unregister func()
 
 	limiter *rate.Limiter
-	batch   int // orphans a request
+	batch   int           // orphans a request
+	fencers chan struct{} // a place for each call of the fencer
 	tally   *tally
 	damper  *damper
 	reports *reports
@@ -46,7 +47,7 @@ func newRun(ctx context.Context, r *Reconciler) (context.Context, *run, error) {
 	one := &run{
 		Reconciler: r, stop: stop, stopping: ctx.Done(), ended: make(chan struct{}), unregister: unregister,
 		limiter: rate.NewLimiter(rate.Limit(r.cfg.RemovalRate), batch), batch: batch,
-		tally: newTally(r.metrics), damper: newDamper(),
+		fencers: make(chan struct{}, fencersAtOnce), tally: newTally(r.metrics), damper: newDamper(),
 	}
 	if r.cfg.Reporter != nil && !r.cfg.DryRun {
 		one.reports = newReports(r.log)

@@ -110,6 +110,15 @@ type entryValue struct {
 	By       string    `json:"by,omitempty"`
 	Why      string    `json:"why,omitempty"`
 	Evidence *Evidence `json:"evidence,omitempty"`
+	// Orphans are those that ended together, in place of one volume, mode and token.
+	Orphans []orphanValue `json:"orphans,omitempty"`
+}
+
+type orphanValue struct {
+	Volume             string `json:"volume"`
+	Mode               Mode   `json:"mode"`
+	Token              Token  `json:"token"`
+	AttachmentRevision int64  `json:"attachmentRevision"`
 }
 
 // encode cannot fail for the types above: they hold nothing that JSON lacks.
@@ -286,12 +295,26 @@ func clusterOf(k key) string {
 	return k.cluster
 }
 
-func toEntry(k key, kv *mvccpb.KeyValue) Entry {
+// toEntries gives one entry for each orphan that ended together with others.
+func toEntries(k key, kv *mvccpb.KeyValue) []Entry {
 	var v entryValue
 	err := decodeValue(kv, &v)
-	return Entry{
+	e := Entry{
 		ID: k.id, Cluster: clusterOf(k), At: v.At, Action: v.Action, Volume: v.Volume, Node: v.Node, Mode: v.Mode,
 		Token: v.Token, Reason: v.Reason, By: v.By, Why: v.Why, Evidence: v.Evidence,
 		Lease: LeaseID(kv.Lease), ModRevision: kv.ModRevision, Broken: err,
 	}
+	if err != nil || len(v.Orphans) == 0 {
+		return []Entry{e}
+	}
+	out := make([]Entry, len(v.Orphans))
+	for i, o := range v.Orphans {
+		out[i] = e
+		out[i].Volume, out[i].Mode, out[i].Token = o.Volume, o.Mode, o.Token
+		if e.Evidence != nil {
+			own := *e.Evidence
+			own.AttachmentRevision, out[i].Evidence = o.AttachmentRevision, &own
+		}
+	}
+	return out
 }

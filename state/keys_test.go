@@ -46,6 +46,9 @@ func TestGolden_KeysAndRecords(t *testing.T) {
 	record(k.journal("prod-a", "0190-id"), entryValue{At: at, Action: ActionRemoved, Volume: "pvc-1", Node: "node-1", Mode: Exclusive,
 		Token: 7, Reason: "NodeGone", By: "host", Why: "why", Evidence: &Evidence{AttachmentRevision: 1, DepartureRevision: 2,
 			LeaderRevision: 3, NodeUID: "nu", LiveCheckedAt: at, Fenced: true}})
+	record(k.journal("prod-a", "0190-together"), entryValue{At: at, Action: ActionRemoved, Node: "node-1", Reason: "NodeGone", By: "host",
+		Evidence: &Evidence{DepartureRevision: 2, LeaderRevision: 3, NodeUID: "nu", LiveCheckedAt: at, Fenced: true},
+		Orphans:  []orphanValue{{Volume: "pvc-1", Mode: Exclusive, Token: 7, AttachmentRevision: 1}, {Volume: "pvc-2", Mode: Shared, Token: 8, AttachmentRevision: 4}}})
 	record(k.journal(ledgerCluster, "0190-id"), entryValue{At: at, Action: ActionFrozen})
 	fmt.Fprintln(&b, k.election("prod-a")+"/694d7e1b2c3a4f05")
 

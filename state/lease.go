@@ -145,16 +145,51 @@ func (w *waitPool) take(ctx context.Context, wait time.Duration, doublings int) 
 	defer p.mu.Unlock()
 	past := time.Now().After(p.fresh) && !failpoint.Planted(failpoint.LeasePastPeriod)
 	if p.lease == 0 || p.used >= leaseRecords || past {
-		asked := time.Now()
-		id, err := w.ledger.grant(ctx, wait+budget)
+		s, err := w.grant(ctx, wait, k.doublings)
 		if err != nil {
 			return slot{}, err
 		}
-		p.lease, p.used = id, 0
-		p.asked, p.fresh, p.whole = asked, asked.Add(budget/handoutShare), asked.Add(budget)
+		p.lease, p.used = s.id, 0
+		p.asked, p.fresh, p.whole = s.asked, s.asked.Add(budget/handoutShare), s.whole
 	}
 	p.used++
 	return slot{id: p.lease, asked: p.asked, whole: p.whole}, nil
+}
+
+// grant gets a new lease for a wait.
+func (w *waitPool) grant(ctx context.Context, wait time.Duration, doublings int) (slot, error) {
+	budget, asked := waitBudget<<doublings, time.Now()
+	id, err := w.ledger.grant(ctx, wait+budget)
+	return slot{id: id, asked: asked, whole: asked.Add(budget)}, err
+}
+
+// takeMany is take for n records at a time. Where they fill most of a lease they
+// get leases of their own, for which nobody else has to wait.
+func (w *waitPool) takeMany(ctx context.Context, wait time.Duration, doublings, n int) ([]slot, error) {
+	own, rest := n/leaseRecords, n%leaseRecords
+	if rest > leaseRecords/2 {
+		own, rest = own+1, 0
+	}
+	slots := make([]slot, 0, n)
+	granted := make([]slot, own)
+	errs := make([]error, own)
+	var joined sync.WaitGroup
+	for i := range own {
+		joined.Go(func() { granted[i], errs[i] = w.grant(ctx, wait, doublings) })
+	}
+	joined.Wait()
+	for _, s := range granted {
+		for range min(leaseRecords, n-len(slots)-rest) {
+			slots = append(slots, s)
+		}
+	}
+	err := errors.Join(errs...)
+	for len(slots) < n && err == nil {
+		var s slot
+		s, err = w.take(ctx, wait, doublings)
+		slots = append(slots, s)
+	}
+	return slots, err
 }
 
 // retain takes a slot for a journal entry.

@@ -27,7 +27,9 @@ type Ledger struct {
 	metrics *metrics
 	writer  *writer
 	waits   *waitPool
-	asks    asking
+	// removals has a place for each removal that is under way.
+	removals chan struct{}
+	asks     asking
 
 	etcdID   atomic.Uint64
 	seen     atomic.Int64  // the last revision seen: R of section 4
@@ -59,7 +61,10 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{cfg: cfg, keys: newKeys(cfg.Prefix), client: client, log: cfg.Logger, told: make(chan struct{})}
+	l := &Ledger{
+		cfg: cfg, keys: newKeys(cfg.Prefix), client: client, log: cfg.Logger, told: make(chan struct{}),
+		removals: make(chan struct{}, removalsAtOnce),
+	}
 	l.metrics = newMetrics(cfg.Registerer)
 	l.writer = newWriter(l)
 	l.waits = newWaitPool(l)

@@ -170,20 +170,24 @@ func (l *Ledger) Freezes(ctx context.Context) iter.Seq2[RestoreFreeze, error] {
 }
 
 // Journal lists the entries since a time, oldest first within each cluster: of
-// one cluster, or of all and of the ledger itself if it is empty.
+// one cluster, or of all and of the ledger itself if it is empty. Orphans that
+// ended together have an entry each, of the same ID.
 func (l *Ledger) Journal(ctx context.Context, cluster string, since time.Time) iter.Seq2[Entry, error] {
 	begin, end := l.keys.under(kindJournal, below(cluster)...)
 	if cluster != "" && !since.IsZero() {
 		begin = l.keys.journal(cluster, firstID(since))
 	}
-	entries := records(l.keys, l.pages(ctx, begin, end, 0), toEntry)
+	together := records(l.keys, l.pages(ctx, begin, end, 0), toEntries)
 	return func(yield func(Entry, error) bool) {
-		for e, err := range entries {
-			if err == nil && e.Broken == nil && e.At.Before(since) {
-				continue
-			}
-			if !yield(e, err) {
+		for entries, err := range together {
+			if err != nil {
+				yield(Entry{}, err)
 				return
+			}
+			for _, e := range entries {
+				if (e.Broken != nil || !e.At.Before(since)) && !yield(e, nil) {
+					return
+				}
 			}
 		}
 	}

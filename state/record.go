@@ -200,7 +200,8 @@ const (
 
 // Entry is one entry of the journal: what was done, why, by whom and on which evidence.
 type Entry struct {
-	// ID is a UUIDv7, so that keys sort by time.
+	// ID is a UUIDv7, so that keys sort by time. Orphans that were removed together
+	// share it.
 	ID string `json:"id"`
 	// Cluster is empty for an entry about the ledger itself.
 	Cluster  string    `json:"cluster,omitempty"`

@@ -57,6 +57,57 @@ func TestRemove_OneConflictVetoesOnlyItself(t *testing.T) {
 	mustHold(t, l, "pvc-07", StateAttached, Place{"a", "node-1"})
 }
 
+// Those of a node end together, and are told of in one entry. What cannot be in one
+// transaction goes in several, and etcd takes as many as a batch may have.
+func TestRemove_Together(t *testing.T) {
+	for name, nodes := range map[string]func(i int) string{
+		"one node":          func(int) string { return "node" },
+		"a node each":       func(i int) string { return fmt.Sprintf("node-%03d", i) },
+		"one, and one each": func(i int) string { return fmt.Sprintf("node-%03d", max(i, 40)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := openLedger(t)
+			c := asCluster(t, l, "a")
+			ld := lead(t, c)
+			var orphans []Orphan
+			departures := map[string]Departure{}
+			for i := range MaxBatch {
+				volume, node := fmt.Sprintf("pvc-%03d", i), nodes(i)
+				if _, is := departures[node]; !is {
+					departures[node] = departed(t, ld, node)
+				}
+				attached(t, c, volume, node)
+				orphans = append(orphans, orphan(t, l, volume, departures[node]))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			got, err := ld.Remove(ctx, orphans)
+			mustBe(t, err, nil)
+			for i, r := range got {
+				if !r.Ended || r.Volume != orphans[i].Attachment.Volume {
+					t.Errorf("%+v, want %s ended", r, orphans[i].Attachment.Volume)
+				}
+			}
+			told := map[string]Entry{}
+			ids := map[string]bool{}
+			for _, e := range journal(t, l, "a") {
+				told[e.Volume] = e
+				ids[e.ID] = true
+			}
+			for _, o := range orphans {
+				a, e := o.Attachment, told[o.Attachment.Volume]
+				if e.Action != ActionRemoved || e.Node != a.Node || e.Token != a.Token || e.Mode != a.Mode ||
+					e.Evidence.AttachmentRevision != a.ModRevision || e.Evidence.DepartureRevision != o.Departure.ModRevision || e.Evidence.NodeUID != a.NodeUID {
+					t.Errorf("the journal says of %s: %+v", a.Volume, e)
+				}
+			}
+			if entries := len(grouped(orphans)); len(ids) != entries || name == "one node" && entries != MaxBatch/groupOrphans {
+				t.Errorf("%d entries in etcd, want %d", len(ids), entries)
+			}
+		})
+	}
+}
+
 // What changes between judgement and removal, and what it is refused for.
 func TestRemove_ChangedSinceJudged(t *testing.T) {
 	for name, tc := range map[string]struct {

@@ -199,9 +199,7 @@ func (l *Ledger) watchList(ctx context.Context, s Scope, handle func(Batch) erro
 		batch := Batch{Reset: first, Revision: revision, Contact: time.Now(), Events: make([]Event, 0, len(p.kvs))}
 		first = false
 		for _, kv := range p.kvs {
-			if e, ok := l.event(Put, kv, nil); ok {
-				batch.Events = append(batch.Events, e)
-			}
+			batch.Events = l.event(batch.Events, Put, kv, nil)
 		}
 		if err := handle(batch); err != nil {
 			return 0, &handlerError{err}
@@ -237,9 +235,7 @@ func (l *Ledger) watchBatch(resp clientv3.WatchResponse, revision int64) (Batch,
 		if e.Type == clientv3.EventTypeDelete {
 			typ = Delete
 		}
-		if out, ok := l.event(typ, e.Kv, e.PrevKv); ok {
-			batch.Events = append(batch.Events, out)
-		}
+		batch.Events = l.event(batch.Events, typ, e.Kv, e.PrevKv)
 		batch.Revision = max(batch.Revision, e.Kv.ModRevision)
 	}
 	l.noteSeen(batch.Revision)
@@ -251,11 +247,20 @@ func (l *Ledger) noteSeen(revision int64) {
 	_ = l.observe(&pb.ResponseHeader{ClusterId: l.etcdID.Load(), Revision: max(revision, l.seen.Load())}, 0)
 }
 
-// event decodes one change. A key that is not ours is passed over.
-func (l *Ledger) event(typ EventType, kv, previous *mvccpb.KeyValue) (Event, bool) {
+// event adds one change, decoded. A key that is not ours is passed over, and a
+// journal entry of several orphans makes an event for each.
+func (l *Ledger) event(events []Event, typ EventType, kv, previous *mvccpb.KeyValue) []Event {
 	k, ok := l.keys.parse(string(kv.Key))
 	if !ok {
-		return Event{}, false
+		return events
+	}
+	e := Event{Type: typ, Key: string(kv.Key), Revision: kv.ModRevision}
+	if k.kind == kindJournal && typ == Put {
+		for _, entry := range toEntries(k, kv) {
+			e.Record, e.Broken = entry, entry.Broken
+			events = append(events, e)
+		}
+		return events
 	}
 	value := kv
 	if typ == Delete {
@@ -264,7 +269,6 @@ func (l *Ledger) event(typ EventType, kv, previous *mvccpb.KeyValue) (Event, boo
 			value = &mvccpb.KeyValue{Key: kv.Key, Value: []byte("{}")}
 		}
 	}
-	e := Event{Type: typ, Key: string(kv.Key), Revision: kv.ModRevision}
 	e.Record, e.Broken = decodeAny(k, value)
 	if typ == Delete {
 		if previous == nil {
@@ -274,7 +278,7 @@ func (l *Ledger) event(typ EventType, kv, previous *mvccpb.KeyValue) (Event, boo
 			l.metrics.ended(failpoint.Now().Sub(d.At) - d.Grace)
 		}
 	}
-	return e, true
+	return append(events, e)
 }
 
 func decodeAny(k key, kv *mvccpb.KeyValue) (any, error) {
@@ -313,7 +317,7 @@ func decodeAny(k key, kv *mvccpb.KeyValue) (any, error) {
 		r := toWitness(k, kv)
 		return r, r.Broken
 	case kindJournal:
-		r := toEntry(k, kv)
+		r := toEntries(k, kv)[0]
 		return r, r.Broken
 	}
 	return nil, nil // an election's key: the concurrency package's own

@@ -105,6 +105,14 @@ func (w *Watcher) Departure(node string) (state.Departure, bool) {
 	return state.Departure{}, false
 }
 
+// Attached says whether a node has attachments.
+func (w *Watcher) Attached(node string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e := w.index.entries[node]
+	return e != nil && len(e.records) > 0
+}
+
 // Suspects are the nodes that there is something to decide about, sorted. See Queue.
 func (w *Watcher) Suspects() []string {
 	w.mu.Lock()

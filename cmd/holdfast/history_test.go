@@ -204,21 +204,39 @@ func (r *replay) attached(v revision, p []string) {
 }
 
 func (r *replay) wroteJournal(v revision, e statetest.Event, leased bool) {
-	var entry struct {
-		Action, Volume, Node string
-		Token                uint64
-	}
+	var entry journalEntry
 	if err := json.Unmarshal([]byte(e.Value), &entry); err != nil || !leased {
 		r.problem(v.number, "%s: %v (leased: %v)", e.Key, err, leased)
 	}
 	if entry.Action != string(state.ActionRemoved) {
 		return
 	}
-	id := fmt.Sprintf("%s of %s, token %d", entry.Volume, entry.Node, entry.Token)
-	if before, twice := r.journaled[id]; twice {
-		r.problem(v.number, "%s was removed already, at revision %d", id, before)
+	for _, o := range entry.all() {
+		id := fmt.Sprintf("%s of %s, token %d", o.Volume, entry.Node, o.Token)
+		if before, twice := r.journaled[id]; twice {
+			r.problem(v.number, "%s was removed already, at revision %d", id, before)
+		}
+		r.journaled[id] = v.number
 	}
-	r.journaled[id] = v.number
+}
+
+// journalEntry tells of one orphan or of several.
+type journalEntry struct {
+	Action, Node string
+	journalOrphan
+	Orphans []journalOrphan
+}
+
+type journalOrphan struct {
+	Volume string
+	Token  uint64
+}
+
+func (e journalEntry) all() []journalOrphan {
+	if len(e.Orphans) == 0 {
+		return []journalOrphan{e.journalOrphan}
+	}
+	return e.Orphans
 }
 
 func (r *replay) deleted(v revision, e statetest.Event) {
@@ -266,9 +284,10 @@ func (r *replay) detached(v revision, before statetest.KV, p []string) {
 	}
 	end := ending{key: before.Key, created: before.CreateRevision, revision: v.number}
 	for _, e := range v.events {
-		var entry struct{ Action, Volume, Node string }
+		var entry journalEntry
 		if strings.HasPrefix(e.Key, ledgerRoot+kindJournal+"/") && json.Unmarshal([]byte(e.Value), &entry) == nil {
-			end.removed = end.removed || entry.Action == string(state.ActionRemoved) && entry.Volume == p[1] && entry.Node == p[4]
+			about := slices.ContainsFunc(entry.all(), func(o journalOrphan) bool { return o.Volume == p[1] })
+			end.removed = end.removed || entry.Action == string(state.ActionRemoved) && about && entry.Node == p[4]
 		}
 	}
 	r.ends = append(r.ends, end)

@@ -117,6 +117,9 @@ func TestReplay(t *testing.T) {
 		"removed twice": {
 			[]string{attachV1, "mark n1 leaves", departN1, "wait 4s", endWaitN1, removeV1,
 				`lease journal/east/e2 {"action":"removed","volume":"v1","node":"n1","token":3}`}, "was removed already"},
+		"removed twice, together with others": {
+			[]string{attachV1, "mark n1 leaves", departN1, "wait 4s", endWaitN1, removeV1,
+				`lease journal/east/e2 {"action":"removed","node":"n1","orphans":[{"volume":"v0","token":2},{"volume":"v1","token":3}]}`}, "was removed already"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := replayHistory(script(c.history...), 4*time.Second)

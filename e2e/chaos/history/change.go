@@ -75,7 +75,8 @@ func (ch *change) deletes(k Key) *Record { return ch.deleted[ch.raw(k)] }
 func (ch *change) entry(action string, about Key) *Record {
 	for _, r := range ch.put {
 		if r.Kind == Journal && r.value.Action == action && r.Cluster == about.Cluster &&
-			(about.Volume == "" || r.value.Volume == about.Volume) && (about.Node == "" || r.value.Node == about.Node) {
+			(about.Node == "" || r.value.Node == about.Node) &&
+			slices.ContainsFunc(r.tells(), func(o orphan) bool { return about.Volume == "" || o.Volume == about.Volume }) {
 			return r
 		}
 	}

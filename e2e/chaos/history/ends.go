@@ -31,19 +31,20 @@ func (ch *change) journaled(entry *Record) {
 		return
 	}
 	v := entry.value
-	mode := entry.letter()
-	hold := Key{Kind: Holds, Volume: v.Volume, Mode: mode, Cluster: entry.Cluster, Node: v.Node}
-	h := ch.deletes(hold)
-	ch.expect(h != nil && h.token() == v.Token, UnexplainedEnd, hold, "the journal tells of its end, and it or its token is another", entry, h)
 	ch.thawed(entry, "it is "+v.Action)
-	if v.Action == "removed" {
-		ch.removed(entry, hold)
+	for _, o := range entry.tells() {
+		hold := Key{Kind: Holds, Volume: o.Volume, Mode: letterOf(o.Mode), Cluster: entry.Cluster, Node: v.Node}
+		h := ch.deletes(hold)
+		ch.expect(h != nil && h.token() == o.Token, UnexplainedEnd, hold, "the journal tells of its end, and it or its token is another", entry, h)
+		if v.Action == "removed" {
+			ch.removed(entry, hold, o.Attachment)
+		}
 	}
 }
 
 // removed checks a removal: the evidence is true at its revision, nothing stood
 // in its way, and the node was not there all the while.
-func (ch *change) removed(entry *Record, hold Key) {
+func (ch *change) removed(entry *Record, hold Key, judged int64) {
 	at, c := ch.checker.at, ch.checker
 	c.report.Removed++
 	cl, v, e := at.cluster(hold.Cluster), at.volume(hold.Volume), entry.value.Evidence
@@ -52,9 +53,9 @@ func (ch *change) removed(entry *Record, hold Key) {
 	leader := cl.leader()
 	ch.expect(leader != nil && leader.KV.Create == e.Leader, WrongRemoval, hold, "who removes it does not lead", entry, leader)
 	attachment := v.attachments[ch.raw(Key{Kind: Attachments, Cluster: node.Cluster, Node: node.Node, Volume: hold.Volume})]
-	ch.expect(attachment != nil && attachment.KV.Mod == e.Attachment, WrongRemoval, hold, "the attachment is not the one that was judged", entry, attachment)
-	if attachment != nil && e.Attachment > c.begin {
-		put := c.bounds(e.Attachment, c.last.Upper).Upper
+	ch.expect(attachment != nil && attachment.KV.Mod == judged, WrongRemoval, hold, "the attachment is not the one that was judged", entry, attachment)
+	if attachment != nil && judged > c.begin {
+		put := c.bounds(judged, c.last.Upper).Upper
 		ch.expect(!c.told.stoodBy(hold.Volume, node, put, ch.when.Lower), WrongRemoval, hold,
 			"an attach has stood by it since it was judged, and left no trace", entry, attachment)
 	}

@@ -77,6 +77,16 @@ type value struct {
 	Volume   string   `json:"volume"`
 	Node     string   `json:"node"`
 	Evidence evidence `json:"evidence"`
+	// Orphans are those that were removed together, in place of one.
+	Orphans []orphan `json:"orphans"`
+}
+
+// orphan is one that a journal entry tells of.
+type orphan struct {
+	Volume     string `json:"volume"`
+	Mode       string `json:"mode"`
+	Token      uint64 `json:"token"`
+	Attachment int64  `json:"attachmentRevision"`
 }
 
 type evidence struct {
@@ -111,14 +121,24 @@ func (r *Record) token() uint64 {
 	return newToken(r.value.Epoch, r.KV.Create)
 }
 
+// tells lists what a journal entry is about.
+func (r *Record) tells() []orphan {
+	if v := r.value; len(v.Orphans) == 0 {
+		return []orphan{{Volume: v.Volume, Mode: v.Mode, Token: v.Token, Attachment: v.Evidence.Attachment}}
+	}
+	return r.value.Orphans
+}
+
 // epoch is the greatest that the record tells of.
 func (r *Record) epoch() uint16 {
 	return max(r.value.Epoch, r.value.Known.Epoch, r.value.Found.Epoch)
 }
 
 // letter is the mode's that an attachment names.
-func (r *Record) letter() string {
-	switch r.value.Mode {
+func (r *Record) letter() string { return letterOf(r.value.Mode) }
+
+func letterOf(mode string) string {
+	switch mode {
 	case "exclusive":
 		return "x"
 	case "shared":

@@ -123,6 +123,10 @@ func (s *story) orphan() (hold int64, e evidence) {
 }
 
 func entry(action string, token uint64, e evidence) do {
+	if action == "removed" { // as those of a node that end together
+		return put("journal/a/"+action, fmt.Sprintf(`{"action":%q,"node":"node-1","orphans":[{"volume":"v","mode":"exclusive","token":%d,"attachmentRevision":%d}],
+			"evidence":{"departureRevision":%d,"leaderRevision":%d}}`, action, token, e.Attachment, e.Departure, e.Leader), 93)
+	}
 	return put("journal/a/"+action, fmt.Sprintf(`{"action":%q,"volume":"v","node":"node-1","mode":"exclusive","token":%d,
 		"evidence":{"attachmentRevision":%d,"departureRevision":%d,"leaderRevision":%d}}`, action, token, e.Attachment, e.Departure, e.Leader), 93)
 }
