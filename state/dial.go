@@ -45,7 +45,7 @@ func dial(ctx context.Context, cfg Config) (*clientv3.Client, error) {
 		Logger: zaplog.New(cfg.Logger.Handler(), zapcore.WarnLevel, zaplog.Without("retrying of unary invoker failed")),
 		// The default would send a write again that was already applied.
 		MaxUnaryRetries: 1,
-		DialOptions:     []grpc.DialOption{grpc.WithChainUnaryInterceptor(bounded)},
+		DialOptions:     []grpc.DialOption{grpc.WithChainUnaryInterceptor(bounded), grpc.WithChainStreamInterceptor(boundedStream)},
 	}
 	if files != nil {
 		settings.DialOptions = append(settings.DialOptions, grpc.WithTransportCredentials(newReloading(files)))

@@ -59,10 +59,11 @@ type page struct {
 
 // pages lists [begin, end) in pages at one revision: at, or the present one if
 // at is 0. It yields at least one page, so that an empty list has a revision
-// too. A list that is compacted away under way ends with an error.
+// too. What the first page leaves is streamed where etcd can. A list that is
+// compacted away under way ends with an error.
 func (l *Ledger) pages(ctx context.Context, begin, end string, at int64, opts ...clientv3.OpOption) iter.Seq2[page, error] {
 	return func(yield func(page, error) bool) {
-		limit := int64(pageRecords)
+		limit, streams := int64(pageRecords), true
 		for from, revision := begin, at; ; {
 			all := append([]clientv3.OpOption{
 				clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(limit),
@@ -84,6 +85,14 @@ func (l *Ledger) pages(ctx context.Context, begin, end string, at int64, opts ..
 				return
 			}
 			from = after(string(got.Kvs[len(got.Kvs)-1].Key))
+			if !streams {
+				continue
+			}
+			rest := l.streamed(ctx, from, end, revision, opts, yield)
+			if rest == "" {
+				return
+			}
+			from, streams = rest, rest != from // one that gave nothing will not the next time
 		}
 	}
 }
