@@ -188,7 +188,10 @@ func toHold(k key, kv *mvccpb.KeyValue) Hold {
 
 func toAttachment(k key, kv *mvccpb.KeyValue) Attachment {
 	var v attachmentValue
-	err := decodeValue(kv, &v)
+	var err error
+	if !plainAttachment(kv.Value, &v) {
+		err = decodeValue(kv, &v)
+	}
 	if err == nil && validateMode(v.Mode) != nil {
 		err, v.Mode = broken(kv, fmt.Errorf("mode %q", v.Mode)), ""
 	}

@@ -32,6 +32,9 @@ const (
 	kindWitness    kind = "witnesses"
 )
 
+// mostParts is how many parts a key has at most, its kind not counted.
+const mostParts = 4
+
 const (
 	upperHex   = "0123456789ABCDEF"
 	escapedLen = len("%XX")
@@ -110,16 +113,20 @@ func (k keys) parse(raw string) (key, bool) {
 	if !ok {
 		return key{}, false
 	}
-	segments := strings.Split(rest, "/")
-	parts := make([]string, 0, 4)
-	for _, s := range segments[1:] {
-		p, ok := unescape(s)
-		if !ok {
+	kd, rest, more := strings.Cut(rest, "/")
+	var parts [mostParts]string
+	n := 0
+	for ; more; n++ {
+		var s string
+		s, rest, more = strings.Cut(rest, "/")
+		if n == mostParts {
 			return key{}, false
 		}
-		parts = append(parts, p)
+		if parts[n], ok = unescape(s); !ok {
+			return key{}, false
+		}
 	}
-	return shape(kind(segments[0]), parts)
+	return shape(kind(kd), parts[:n])
 }
 
 // shape assigns the parts of a key of kind kd to their fields.

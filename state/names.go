@@ -137,7 +137,8 @@ func ValidateCluster(c string) error {
 // node is never taken to mean every node: that is DetachAll.
 func ValidateNode(n string) error {
 	ok := n != "" && len(n) <= MaxNodeBytes
-	for _, label := range strings.Split(n, ".") {
+	for label, rest, more := "", n, true; more; {
+		label, rest, more = strings.Cut(rest, ".")
 		ok = ok && isLabel(label)
 	}
 	if !ok {

@@ -250,11 +250,12 @@ func (l *Ledger) noteSeen(revision int64) {
 // event adds one change, decoded. A key that is not ours is passed over, and a
 // journal entry of several orphans makes an event for each.
 func (l *Ledger) event(events []Event, typ EventType, kv, previous *mvccpb.KeyValue) []Event {
-	k, ok := l.keys.parse(string(kv.Key))
+	raw := string(kv.Key)
+	k, ok := l.keys.parse(raw)
 	if !ok {
 		return events
 	}
-	e := Event{Type: typ, Key: string(kv.Key), Revision: kv.ModRevision}
+	e := Event{Type: typ, Key: raw, Revision: kv.ModRevision}
 	if k.kind == kindJournal && typ == Put {
 		for _, entry := range toEntries(k, kv) {
 			e.Record, e.Broken = entry, entry.Broken
