@@ -72,20 +72,17 @@ func (k *Keeper) until(ctx context.Context, what string, do func(context.Context
 	}
 }
 
-// walk re-arms the holds of the cluster that the index has no attachment of. It
-// reads the keys of all holds, of every cluster.
+// walk re-arms the holds of the cluster that the watcher has no attachment of. It
+// reads the keys of all holds, of every cluster, and keeps none. What changes
+// meanwhile is no harm: a re-arm compares the hold and that its attachment is gone,
+// and an attachment that goes later is told of as a lapse.
 func (k *Keeper) walk(ctx context.Context) error {
-	type at struct{ node, volume string }
-	standing := map[at]struct{}{}
-	for a := range k.cfg.Watcher.Attachments() {
-		standing[at{a.Node, a.Volume}] = struct{}{}
-	}
 	r := k.rearming()
 	for h, err := range k.cfg.Cluster.Ledger().HoldKeys(ctx, k.cfg.Cluster.Name()) {
 		if err != nil {
 			return errors.Join(err, r.wait())
 		}
-		if _, ok := standing[at{h.Node, h.Volume}]; !ok {
+		if !k.cfg.Watcher.HasAttachment(h.Node, h.Volume) {
 			r.start(ctx, h, nil)
 		}
 	}

@@ -95,6 +95,14 @@ func (w *Watcher) Node(name string) NodeView {
 	return w.index.view(name)
 }
 
+// HasAttachment says whether a node has an attachment of a volume.
+func (w *Watcher) HasAttachment(node, volume string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e := w.index.entries[node]
+	return e != nil && e.records[volume] != nil
+}
+
 // Departure is a node's departure, and whether there is one.
 func (w *Watcher) Departure(node string) (state.Departure, bool) {
 	w.mu.Lock()

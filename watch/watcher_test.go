@@ -61,6 +61,9 @@ func TestWatcher_ViewIsWhatTheLedgerHas(t *testing.T) {
 	if leases != 3 || all != 3 {
 		t.Errorf("%d attachments under leases, %d in all; want 3", leases, all)
 	}
+	if !s.w.HasAttachment("n1", "pvc-2/x") || s.w.HasAttachment("n2", "pvc-1") || s.w.HasAttachment("n3", "pvc-1") {
+		t.Error("HasAttachment: want it of n1's volumes, not of another's, and not of a node that nobody knows")
+	}
 	if got := s.w.Suspects(); len(got) > 0 || len(s.drain()) > 0 {
 		t.Errorf("suspects %v; want none, and none on the queue", got)
 	}
