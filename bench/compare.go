@@ -15,15 +15,20 @@ type Side struct {
 // Compare gives each side its turns, one after the other, as often as the sizes
 // say, and puts each into a row. What it returns is each side's rounds, in order.
 func (r *Run) Compare(ctx context.Context, workload string, params []Param, sides ...Side) (map[string][]Measured, error) {
+	return r.CompareRounds(ctx, r.Sizes.Rounds, workload, params, sides...)
+}
+
+// CompareRounds is Compare with as many rounds as the workload says.
+func (r *Run) CompareRounds(ctx context.Context, rounds int, workload string, params []Param, sides ...Side) (map[string][]Measured, error) {
 	all := map[string][]Measured{}
-	for round := range r.Sizes.Rounds {
+	for round := range rounds {
 		for i := range sides {
 			// Who went first goes last in the next pair.
 			s := sides[i]
 			if round%2 == 1 {
 				s = sides[len(sides)-1-i]
 			}
-			r.Step("%s %s, %s, round %d of %d", workload, paramText(params), s.Name, round+1, r.Sizes.Rounds)
+			r.Step("%s %s, %s, round %d of %d", workload, paramText(params), s.Name, round+1, rounds)
 			m, err := s.Round(ctx, round)
 			if err != nil {
 				return nil, fmt.Errorf("%s, %s: %w", workload, s.Name, err)

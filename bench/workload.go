@@ -22,7 +22,7 @@ type Workload struct {
 // etcd big comes last.
 func Workloads() []Workload {
 	return []Workload{
-		volumeAttachment,
+		volumeAttachment, orphans, storm, expiry,
 	}
 }
 
