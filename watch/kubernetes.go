@@ -284,13 +284,11 @@ func (s nodeStore) Bookmark(string) error {
 func (k *Kubernetes) Live(ctx context.Context, name string) (Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
-	if err := k.readyz(ctx); err != nil {
-		return Node{}, fmt.Errorf("looking up node %q: the API server is not ready: %w", name, err)
-	}
-	if err := k.sameCluster(ctx); err != nil {
+	if err := k.sound(ctx); err != nil {
 		return Node{}, fmt.Errorf("looking up node %q: %w", name, err)
 	}
-	// No resource version: the API server asks its etcd, with a quorum.
+	// After that, for a server that is ready only now may have answered before with
+	// what is not so. No resource version: the API server asks its etcd, with a quorum.
 	n, err := k.core.Nodes().Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case err == nil && n.Name != name:
@@ -302,6 +300,18 @@ func (k *Kubernetes) Live(ctx context.Context, name string) (Node, error) {
 	}
 	// Not to be taken for an answer that the node is not there, even where it is a 404.
 	return Node{}, fmt.Errorf("looking up node %q: %w", name, err)
+}
+
+// sound asks both that the API server is ready and that it is the cluster's, at the
+// same time.
+func (k *Kubernetes) sound(ctx context.Context) error {
+	same := make(chan error, 1)
+	go func() { same <- k.sameCluster(ctx) }()
+	ready, identity := k.readyz(ctx), <-same
+	if ready != nil {
+		return fmt.Errorf("the API server is not ready: %w", ready)
+	}
+	return identity
 }
 
 // saysAbsent: the API server itself says of this very Node that it is not there.
