@@ -22,7 +22,7 @@ type Workload struct {
 // etcd big comes last.
 func Workloads() []Workload {
 	return []Workload{
-		volumeAttachment, orphans, storm, expiry,
+		volumeAttachment, orphans, storm, expiry, fanout, resync, coldstart,
 	}
 }
 
