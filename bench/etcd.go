@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"path"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -68,18 +69,28 @@ func certificates(cfg state.Config) (*tls.Config, error) {
 	return c, nil
 }
 
-// refuseUsed keeps a benchmark from writing among, and then deleting, what is
-// somebody's.
-func refuseUsed(ctx context.Context, client *clientv3.Client, prefix string) error {
-	found, err := client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
-	if err != nil {
+// claimKey is put below the prefix of a run for as long as it takes.
+const claimKey = "holdfast-bench-run"
+
+// claim keeps a benchmark from writing among, and then deleting, what is
+// somebody's: also what another run is about to write.
+func claim(ctx context.Context, client *clientv3.Client, prefix string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	empty := clientv3.Compare(clientv3.CreateRevision(prefix), "=", 0).WithPrefix()
+	found, err := client.Txn(ctx).If(empty).
+		Then(clientv3.OpPut(path.Join(prefix, claimKey), time.Now().UTC().Format(time.RFC3339))).
+		Else(clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(1))).
+		Commit()
+	switch {
+	case err != nil:
 		return fmt.Errorf("looking below %s: %w", prefix, err)
+	case found.Succeeded:
+		return nil
 	}
-	if len(found.Kvs) > 0 {
-		return fmt.Errorf("the prefix %s is not empty: there are %d keys below it, such as %q; expected a prefix that a benchmark may empty",
-			prefix, found.Count, found.Kvs[0].Key)
-	}
-	return nil
+	there := found.Responses[0].GetResponseRange()
+	return fmt.Errorf("the prefix %s is not empty: there are %d keys below it, such as %q; expected a prefix that a benchmark may empty",
+		prefix, there.Count, there.Kvs[0].Key)
 }
 
 // wipePage is how many keys a delete takes at a time: one of a million would keep
@@ -88,9 +99,13 @@ const wipePage = 10_000
 
 // Wipe deletes all below a prefix, a page at a time.
 func Wipe(ctx context.Context, client *clientv3.Client, prefix string) error {
+	return wipe(ctx, client, prefix, wipePage)
+}
+
+func wipe(ctx context.Context, client *clientv3.Client, prefix string, pageSize int64) error {
 	end := clientv3.GetPrefixRangeEnd(prefix)
 	for {
-		page, err := client.Get(ctx, prefix, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(wipePage))
+		page, err := client.Get(ctx, prefix, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(pageSize))
 		if err != nil {
 			return err
 		}

@@ -25,9 +25,14 @@ type Config struct {
 	// nothing may be there.
 	Etcd  state.Config
 	Sizes Sizes
+	// LedgerUser makes the etcd user that the ledger at a prefix is opened as; nil
+	// for Etcd's own.
+	LedgerUser func(ctx context.Context, prefix string) (name, password string, err error)
 	// Kube is an API server to compare with, and whose Nodes the orphans' come
-	// from; nil for none.
-	Kube *rest.Config
+	// from; nil for none. One with Nodes of somebody's is refused, but for
+	// AllowUsedCluster.
+	Kube             *rest.Config
+	AllowUsedCluster bool
 	// Holdfast is the path of the holdfast binary, for what is about a process of
 	// its own; empty skips that.
 	Holdfast string
@@ -60,7 +65,12 @@ func Measure(ctx context.Context, cfg Config, workloads []Workload) (result *Res
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	if err := refuseUsed(ctx, client, cfg.Etcd.Prefix); err != nil {
+	if cfg.Kube != nil && !cfg.AllowUsedCluster {
+		if err := refuseUsedCluster(ctx, cfg.Kube); err != nil {
+			return nil, err
+		}
+	}
+	if err := claim(ctx, client, cfg.Etcd.Prefix); err != nil {
 		return nil, err
 	}
 	if cfg.Step == nil {
@@ -77,6 +87,9 @@ func Measure(ctx context.Context, cfg Config, workloads []Workload) (result *Res
 		defer cancel()
 		if werr := Wipe(cleaning, client, cfg.Etcd.Prefix); werr != nil {
 			err = errors.Join(err, fmt.Errorf("cleaning up %s: %w", cfg.Etcd.Prefix, werr))
+		}
+		if cfg.Kube != nil {
+			err = errors.Join(err, wipeCluster(cleaning, cfg.Kube))
 		}
 	}()
 	began := time.Now()
@@ -103,7 +116,11 @@ func (r *Run) each(ctx context.Context, workloads []Workload) error {
 			errs = append(errs, fmt.Errorf("workload %s: %w", w.Name, err))
 		}
 		// What one workload leaves is no part of the next.
-		if err := Wipe(ctx, r.client, r.Etcd.Prefix); err != nil {
+		err = Wipe(ctx, r.client, r.Etcd.Prefix)
+		if err == nil {
+			err = claim(ctx, r.client, r.Etcd.Prefix)
+		}
+		if err != nil {
 			return errors.Join(append(errs, fmt.Errorf("cleaning up after workload %s: %w", w.Name, err))...)
 		}
 	}
@@ -119,6 +136,9 @@ func (r *Run) Ledger(ctx context.Context, name string, tune func(*state.Config))
 	cfg.Prefix = path.Join(cfg.Prefix, fmt.Sprintf("%s-%d", name, r.opened)) + "/"
 	r.mu.Unlock()
 	cfg.Logger = r.Log
+	if err := r.login(ctx, &cfg); err != nil {
+		return nil, nil, err
+	}
 	if tune != nil {
 		tune(&cfg)
 	}
@@ -131,6 +151,23 @@ func (r *Run) Ledger(ctx context.Context, name string, tune func(*state.Config))
 		return nil, nil, errors.Join(err, ledger.Close())
 	}
 	return ledger, cluster, nil
+}
+
+// login makes the ledger, as an operator would, and the user for whom it is.
+func (r *Run) login(ctx context.Context, cfg *state.Config) error {
+	if r.LedgerUser == nil {
+		return nil
+	}
+	ledger, err := state.Open(ctx, *cfg)
+	if err != nil {
+		return err
+	}
+	if err := ledger.Close(); err != nil {
+		return err
+	}
+	cfg.PasswordFile = ""
+	cfg.Username, cfg.Password, err = r.LedgerUser(ctx, cfg.Prefix)
+	return err
 }
 
 // The cluster that workloads attach for.

@@ -22,6 +22,7 @@ import (
 type runFlags struct {
 	targetFlags
 	kubeconfig, holdfast string
+	allowUsedCluster     bool
 	size                 string
 	workloads            []string
 	rounds               int
@@ -57,6 +58,7 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 	f.targetFlags.add(fs)
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
 	own.StringVar(&f.kubeconfig, "kubeconfig", "", "measure VolumeAttachments and Nodes too, at the API server of this `file`; it is written to")
+	own.BoolVar(&f.allowUsedCluster, "allow-used-cluster", false, "write to that API server even if its cluster has Nodes of somebody's")
 	own.StringVar(&f.holdfast, "holdfast", "", "the holdfast binary's `path`, for what is about a process (default beside this one, else of $PATH)")
 	addSection(fs, own, sectionTarget)
 	out := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -83,7 +85,7 @@ func (f *runFlags) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, on.close()) }()
-	cfg.Etcd = on.etcd
+	on.configure(&cfg)
 	result, err := bench.Measure(cmd.Context(), cfg, progress.watch(workloads))
 	progress.close()
 	if result == nil {
@@ -95,7 +97,7 @@ func (f *runFlags) run(cmd *cobra.Command) (err error) {
 
 // config is all of the run's but for its etcd.
 func (f *runFlags) config(fs *pflag.FlagSet) (bench.Config, []bench.Workload, error) {
-	cfg := bench.Config{Seed: f.seed, Holdfast: f.holdfast}
+	cfg := bench.Config{Seed: f.seed, AllowUsedCluster: f.allowUsedCluster}
 	if err := f.check(fs); err != nil {
 		return cfg, nil, err
 	}

@@ -22,6 +22,7 @@ type targetFlags struct {
 	prefix, dir        string
 	caCert, cert, key  string
 	user, passwordFile string
+	auth               bool
 }
 
 func (f *targetFlags) add(fs *pflag.FlagSet) {
@@ -29,6 +30,7 @@ func (f *targetFlags) add(fs *pflag.FlagSet) {
 	own.StringSliceVar(&f.endpoints, "endpoints", nil, "measure on the etcd with these client `URLs` (default one that is started for the run)")
 	own.IntVar(&f.members, "members", 1, "how many `members` the etcd has that is started: 1 or 3")
 	own.StringVar(&f.dir, "dir", "", "`folder` for that etcd's data; what is on its disk is measured (default a temporary one)")
+	own.BoolVar(&f.auth, "auth", false, "that etcd wants to know who comes: ledgers are opened with the role of 'holdfast etcd-role'")
 	own.StringVar(&f.prefix, "prefix", "/holdfast-bench/", "what all keys of the run begin with; must be empty, and is emptied again")
 	own.StringVar(&f.caCert, "cacert", "", "verify etcd's certificate by this CA `file` (PEM)")
 	own.StringVar(&f.cert, "cert", "", "show etcd this client certificate `file` (PEM)")
@@ -84,8 +86,17 @@ func (f *targetFlags) check(fs *pflag.FlagSet) error {
 // target is the etcd that is measured, and what it takes to be done with it.
 type target struct {
 	etcd     state.Config
+	auth     *local.Auth // nil without
 	embedded bool
 	close    func() error
+}
+
+// configure tells a run of it.
+func (t target) configure(cfg *bench.Config) {
+	cfg.Etcd = t.etcd
+	if t.auth != nil {
+		cfg.LedgerUser = t.auth.LedgerUser
+	}
 }
 
 // open finds the etcd, or starts one. temp is a folder of the run's own.
@@ -99,28 +110,37 @@ func (f *targetFlags) open(ctx context.Context, temp string, log io.Writer) (tar
 		}
 		return target{etcd: cfg, close: func() error { return nil }}, nil
 	}
-	dir := temp
+	return f.start(ctx, cfg, temp, log)
+}
+
+// start starts an etcd.
+func (f *targetFlags) start(ctx context.Context, cfg state.Config, temp string, log io.Writer) (target, error) {
+	dir := temp // which goes as a whole
+	tidy := func() error { return nil }
 	if f.dir != "" {
 		if err := os.MkdirAll(f.dir, 0o700); err != nil {
 			return target{}, err
 		}
-		var err error
-		if dir, err = os.MkdirTemp(f.dir, "holdfast-bench-etcd-"); err != nil {
+		own, err := os.MkdirTemp(f.dir, "holdfast-bench-etcd-")
+		if err != nil {
 			return target{}, err
 		}
-	}
-	tidy := func() error {
-		if f.dir == "" {
-			return nil // temp goes as a whole
-		}
-		return os.RemoveAll(dir)
+		dir, tidy = own, func() error { return os.RemoveAll(own) }
 	}
 	etcd, err := local.Start(ctx, f.members, dir, log)
 	if err != nil {
 		return target{}, errors.Join(err, tidy())
 	}
+	t := target{embedded: true, close: func() error { return errors.Join(etcd.Close(), tidy()) }}
 	cfg.Endpoints = etcd.Endpoints
-	return target{etcd: cfg, embedded: true, close: func() error { return errors.Join(etcd.Close(), tidy()) }}, nil
+	if f.auth {
+		if t.auth, err = etcd.EnableAuth(ctx, bench.ClusterName); err != nil {
+			return target{}, errors.Join(err, t.close())
+		}
+		cfg.Username, cfg.Password = t.auth.User, t.auth.Password
+	}
+	t.etcd = cfg
+	return t, nil
 }
 
 // fsync is what is known of the etcd's.
