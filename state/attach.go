@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/holdfast-storage/holdfast/failpoint"
 )
@@ -84,11 +83,11 @@ func (o *attach) take(ctx context.Context) (leases, error) {
 // free compares that nothing stands in the way of a new hold: no hold that
 // excludes it, or is our own, no other cluster's grace, and no end of our own
 // node's hold that is newer than what we knew when we were called.
-func (o *attach) free(r int64) []clientv3.Cmp {
+func (o *attach) free(r int64) []*pb.Compare {
 	k := o.c.ledger.keys
 	v, me := o.req.Volume, o.c.name
 	held := []string{v}
-	var ifs []clientv3.Cmp
+	var ifs []*pb.Compare
 	if o.req.Mode == Shared {
 		held = append(held, Exclusive.Letter())
 		// Put again, our own hold would keep its create revision, and so its token.
@@ -108,14 +107,13 @@ func (o *attach) free(r int64) []clientv3.Cmp {
 	return ifs
 }
 
-func (o *attach) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
+func (o *attach) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
 	k := o.c.ledger.keys
 	v, m, me, n := o.req.Volume, o.req.Mode, o.c.name, o.req.Node
 	hold, attachment := k.hold(v, m, me, n), k.attachment(me, n, v)
-	lease := under(a.leases.session)
-	thens = []clientv3.Op{
-		clientv3.OpPut(hold, encode(holdValue{NodeUID: o.req.NodeUID, Epoch: a.epoch, Since: o.since, By: o.c.ledger.cfg.By})),
-		clientv3.OpPut(attachment, encode(attachmentValue{Mode: m, NodeUID: o.req.NodeUID, Epoch: a.epoch, Since: o.since}), lease),
+	thens = []*pb.RequestOp{
+		opPut(hold, encode(holdValue{NodeUID: o.req.NodeUID, Epoch: a.epoch, Since: o.since, By: o.c.ledger.cfg.By})),
+		opLeased(attachment, encode(attachmentValue{Mode: m, NodeUID: o.req.NodeUID, Epoch: a.epoch, Since: o.since}), a.leases.session),
 	}
 	if o.req.IgnoreGrace {
 		thens = append(thens, o.force(a)...)
@@ -123,24 +121,24 @@ func (o *attach) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.
 	look := k.reading(v)
 	if o.c.ledger.cfg.MatchNodeUID {
 		// The UID decides, and only the caller can compare it: stand follows.
-		return o.free(a.r), thens, append(look, clientv3.OpGet(attachment))
+		return o.free(a.r), thens, append(look, opGet(attachment))
 	}
 	// Our own hold and attachment are there: putting the attachment again makes
 	// a removal that was judged before fail.
-	standBy := clientv3.OpPut(attachment, "", clientv3.WithIgnoreValue(), lease)
+	standBy := opRelease(attachment, a.leases.session)
 	if failpoint.Planted(failpoint.SilentReattach) {
-		standBy = clientv3.OpGet(attachment)
+		standBy = opGet(attachment)
 	}
-	mine := clientv3.OpTxn(
-		[]clientv3.Cmp{exists(hold), exists(attachment)},
-		[]clientv3.Op{standBy, clientv3.OpGet(hold)},
-		append(look, clientv3.OpGet(attachment)),
+	mine := opNested(
+		[]*pb.Compare{exists(hold), exists(attachment)},
+		[]*pb.RequestOp{standBy, opGet(hold)},
+		append(look, opGet(attachment)),
 	)
-	return o.free(a.r), thens, []clientv3.Op{mine}
+	return o.free(a.r), thens, []*pb.RequestOp{mine}
 }
 
 // force deletes the grace of the other clusters and says so in the journal.
-func (o *attach) force(a attempt) []clientv3.Op {
+func (o *attach) force(a attempt) []*pb.RequestOp {
 	k := o.c.ledger.keys
 	all, allEnd := k.under(kindDetachment, o.req.Volume, Exclusive.Letter())
 	own, ownEnd := k.under(kindDetachment, o.req.Volume, Exclusive.Letter(), o.c.name)
@@ -148,10 +146,10 @@ func (o *attach) force(a attempt) []clientv3.Op {
 		At: o.since, Action: ActionForced, Volume: o.req.Volume, Node: o.req.Node, Mode: o.req.Mode,
 		Reason: "attached within another cluster's grace", By: o.c.ledger.cfg.By, Why: o.req.Why,
 	}
-	return []clientv3.Op{
-		clientv3.OpDelete(all, clientv3.WithRange(own)),
-		clientv3.OpDelete(ownEnd, clientv3.WithRange(allEnd)),
-		clientv3.OpPut(k.journal(o.c.name, newID()), encode(entry), under(a.leases.journal)),
+	return []*pb.RequestOp{
+		opDeleteRange(all, own),
+		opDeleteRange(ownEnd, allEnd),
+		opLeased(k.journal(o.c.name, newID()), encode(entry), a.leases.journal),
 	}
 }
 

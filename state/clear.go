@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Clear ends a grace before its time, because the handoff is complete: it
@@ -21,8 +21,8 @@ func (c *Cluster) Clear(ctx context.Context, d Detachment) error {
 	_, err := measured(c.ledger, "clear", func() (struct{}, error) {
 		k := c.ledger.keys.detachment(d.Volume, d.Mode, d.Cluster, d.Node)
 		op := &simple{
-			ifs:   []clientv3.Cmp{unchanged(k, d.ModRevision)},
-			thens: func(attempt) []clientv3.Op { return []clientv3.Op{clientv3.OpDelete(k)} },
+			ifs:   []*pb.Compare{unchanged(k, d.ModRevision)},
+			thens: func(attempt) []*pb.RequestOp { return []*pb.RequestOp{opDelete(k)} },
 			look:  k,
 			found: func(kv *mvccpb.KeyValue) error {
 				if kv == nil {

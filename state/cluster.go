@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -131,8 +132,8 @@ func (c *Cluster) mismatch() error {
 	return nil
 }
 
-func (c *Cluster) compare() clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(c.ledger.keys.cluster(c.name)), "=", c.modRevision.Load())
+func (c *Cluster) compare() *pb.Compare {
+	return unchanged(c.ledger.keys.cluster(c.name), c.modRevision.Load())
 }
 
 // guard is what every request of the cluster compares; ledger says whether a

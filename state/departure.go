@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 func validateDeparture(d Departure) error {
@@ -62,13 +62,13 @@ func (ld *Leadership) depart(ctx context.Context, d Departure, quarantine time.D
 			}
 			return ids, err
 		},
-		ifs: []clientv3.Cmp{unchanged(departure, d.ModRevision)},
-		thens: func(a attempt) []clientv3.Op {
-			ops := []clientv3.Op{clientv3.OpPut(departure, value)}
+		ifs: []*pb.Compare{unchanged(departure, d.ModRevision)},
+		thens: func(a attempt) []*pb.RequestOp {
+			ops := []*pb.RequestOp{opPut(departure, value)}
 			if quarantine > 0 {
-				return append(ops, clientv3.OpPut(put.key, put.value, under(a.leases.main)))
+				return append(ops, opLeased(put.key, put.value, a.leases.main))
 			}
-			return append(ops, clientv3.OpDelete(put.key))
+			return append(ops, opDelete(put.key))
 		},
 		look: departure,
 	}
@@ -107,9 +107,9 @@ func (c *Cluster) Return(ctx context.Context, d Departure) error {
 	_, err := measured(c.ledger, "return", func() (struct{}, error) {
 		departure := c.ledger.keys.departure(c.name, d.Node)
 		op := &simple{
-			ifs: []clientv3.Cmp{unchanged(departure, d.ModRevision)},
-			thens: func(attempt) []clientv3.Op {
-				return []clientv3.Op{clientv3.OpDelete(departure), clientv3.OpDelete(c.ledger.keys.quarantine(c.name, d.Node))}
+			ifs: []*pb.Compare{unchanged(departure, d.ModRevision)},
+			thens: func(attempt) []*pb.RequestOp {
+				return []*pb.RequestOp{opDelete(departure), opDelete(c.ledger.keys.quarantine(c.name, d.Node))}
 			},
 			look: departure,
 			found: func(kv *mvccpb.KeyValue) error {

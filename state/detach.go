@@ -10,7 +10,6 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/holdfast-storage/holdfast/failpoint"
 )
@@ -120,28 +119,28 @@ func (o *detach) take(ctx context.Context) (leases, error) {
 	return leases{main: main}, err
 }
 
-func (o *detach) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
+func (o *detach) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
 	k := o.c.ledger.keys
 	ifsX, thensX := o.end(a, Exclusive)
 	ifsS, thensS := o.end(a, Shared)
-	look := []clientv3.Op{
-		clientv3.OpGet(k.hold(o.req.Volume, Exclusive, o.c.name, o.req.Node)),
-		clientv3.OpGet(k.hold(o.req.Volume, Shared, o.c.name, o.req.Node)),
-		clientv3.OpGet(k.detachment(o.req.Volume, Exclusive, o.c.name, o.req.Node)),
-		clientv3.OpGet(k.detachment(o.req.Volume, Shared, o.c.name, o.req.Node)),
+	look := []*pb.RequestOp{
+		opGet(k.hold(o.req.Volume, Exclusive, o.c.name, o.req.Node)),
+		opGet(k.hold(o.req.Volume, Shared, o.c.name, o.req.Node)),
+		opGet(k.detachment(o.req.Volume, Exclusive, o.c.name, o.req.Node)),
+		opGet(k.detachment(o.req.Volume, Shared, o.c.name, o.req.Node)),
 	}
-	return ifsX, thensX, []clientv3.Op{clientv3.OpTxn(ifsS, thensS, look)}
+	return ifsX, thensX, []*pb.RequestOp{opNested(ifsS, thensS, look)}
 }
 
 // end is the transaction that ends the node's hold in one mode.
-func (o *detach) end(a attempt, m Mode) ([]clientv3.Cmp, []clientv3.Op) {
+func (o *detach) end(a attempt, m Mode) ([]*pb.Compare, []*pb.RequestOp) {
 	hold := o.c.ledger.keys.hold(o.req.Volume, m, o.c.name, o.req.Node)
 	ifs := createdBy(hold, a.r)
 	if failpoint.Planted(failpoint.DropR) {
-		ifs = []clientv3.Cmp{exists(hold)}
+		ifs = []*pb.Compare{exists(hold)}
 	}
 	if o.req.Token != 0 && !failpoint.Planted(failpoint.DropTokenCompare) {
-		ifs = []clientv3.Cmp{created(hold, o.req.Token.Revision())}
+		ifs = []*pb.Compare{created(hold, o.req.Token.Revision())}
 	}
 	thens := o.c.ledger.endOps(Hold{Volume: o.req.Volume, Mode: m, Cluster: o.c.name, Node: o.req.Node}, o.detachment(m), a.leases.main)
 	return ifs, thens
@@ -156,13 +155,13 @@ func (o *detach) detachment(m Mode) Detachment {
 
 // endOps ends a hold: what every end does, whoever decides it. What it deletes
 // of a migration ends that too.
-func (l *Ledger) endOps(h Hold, d Detachment, s slot) []clientv3.Op {
+func (l *Ledger) endOps(h Hold, d Detachment, s slot) []*pb.RequestOp {
 	put := l.detachmentPut(d)
-	return []clientv3.Op{
-		clientv3.OpDelete(l.keys.hold(h.Volume, h.Mode, h.Cluster, h.Node)),
-		clientv3.OpDelete(l.keys.attachment(h.Cluster, h.Node, h.Volume)),
-		clientv3.OpDelete(l.keys.migration(h.Volume)),
-		clientv3.OpPut(put.key, put.value, under(s)),
+	return []*pb.RequestOp{
+		opDelete(l.keys.hold(h.Volume, h.Mode, h.Cluster, h.Node)),
+		opDelete(l.keys.attachment(h.Cluster, h.Node, h.Volume)),
+		opDelete(l.keys.migration(h.Volume)),
+		opLeased(put.key, put.value, s),
 	}
 }
 

@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 )
 
@@ -113,7 +113,7 @@ func (ld *Leadership) Confirm(ctx context.Context) error {
 	if err := ld.leads(); err != nil {
 		return err
 	}
-	resp, err := ld.c.ledger.read(ctx, ld.read())
+	resp, err := ld.c.ledger.look(ctx, []*pb.RequestOp{ld.read()})
 	if err != nil {
 		return err
 	}
@@ -130,14 +130,14 @@ func (ld *Leadership) Resign() {
 
 // compares: our key is the one that won, and no candidate stands before it. The
 // second keeps a key that has not won from passing for the leader's.
-func (ld *Leadership) compares() []clientv3.Cmp {
+func (ld *Leadership) compares() []*pb.Compare {
 	begin, end := ld.c.ledger.keys.under(kindElection, ld.c.name)
-	return []clientv3.Cmp{created(ld.key, ld.revision), noneBefore(begin, end, ld.revision)}
+	return []*pb.Compare{created(ld.key, ld.revision), noneBefore(begin, end, ld.revision)}
 }
 
-func (ld *Leadership) read() clientv3.Op {
+func (ld *Leadership) read() *pb.RequestOp {
 	begin, end := ld.c.ledger.keys.under(kindElection, ld.c.name)
-	return clientv3.OpGet(begin, clientv3.WithRange(end), clientv3.WithKeysOnly())
+	return opGetKeys(begin, end)
 }
 
 func (ld *Leadership) learn(kvs []*mvccpb.KeyValue) error {

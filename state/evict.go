@@ -8,7 +8,6 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // evictionsAtOnce bounds the evictions under way: enough to fill a request.
@@ -96,18 +95,18 @@ func (o *evict) detachment() Detachment {
 	}
 }
 
-func (o *evict) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
+func (o *evict) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
 	k, h := o.l.keys, o.hold
 	hold, attachment := k.hold(h.Volume, h.Mode, h.Cluster, h.Node), k.attachment(h.Cluster, h.Node, h.Volume)
 	entry := entryValue{
 		At: o.at, Action: ActionEvicted, Volume: h.Volume, Node: h.Node, Mode: h.Mode, Token: h.Token,
 		Reason: "lapsed", By: o.by, Why: o.why,
 	}
-	return []clientv3.Cmp{created(hold, h.Revision), absent(attachment)},
+	return []*pb.Compare{created(hold, h.Revision), absent(attachment)},
 		append(o.l.endOps(h, o.detachment(), a.leases.main), o.l.journalPut(h.Cluster, o.id, entry, a.leases.journal)),
-		[]clientv3.Op{
-			clientv3.OpGet(attachment, clientv3.WithCountOnly()),
-			clientv3.OpGet(k.detachment(h.Volume, h.Mode, h.Cluster, h.Node)),
+		[]*pb.RequestOp{
+			opCount(attachment),
+			opGet(k.detachment(h.Volume, h.Mode, h.Cluster, h.Node)),
 		}
 }
 

@@ -9,8 +9,8 @@ import (
 	"strconv"
 
 	"github.com/google/uuid"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Freeze stops every attach, migration, removal and eviction of all clusters,
@@ -148,7 +148,7 @@ func (l *Ledger) stops(ctx context.Context) (stops, error) {
 	if err != nil {
 		return stops{}, err
 	}
-	resp, err := l.read(ctx, l.readFreezes())
+	resp, err := l.look(ctx, []*pb.RequestOp{l.readFreezes()})
 	if err != nil {
 		return stops{}, err
 	}
@@ -199,8 +199,8 @@ func (l *Ledger) lifting(op *simple, revision int64) {
 	begin, end := l.keys.under(kindFreeze)
 	op.ifs = append(op.ifs, noneAfter(begin, end, revision))
 	puts := op.thens
-	op.thens = func(a attempt) []clientv3.Op {
-		return append(puts(a), clientv3.OpDelete(begin, clientv3.WithRange(end)))
+	op.thens = func(a attempt) []*pb.RequestOp {
+		return append(puts(a), opDeleteRange(begin, end))
 	}
 }
 
@@ -209,9 +209,9 @@ func (l *Ledger) lifting(op *simple, revision int64) {
 func (l *Ledger) rewriting(k string, revision int64, value, cluster, id string, entry entryValue) *simple {
 	return &simple{
 		leases: l.journaled,
-		ifs:    []clientv3.Cmp{unchanged(k, revision)},
-		thens: func(a attempt) []clientv3.Op {
-			return []clientv3.Op{clientv3.OpPut(k, value), l.journalPut(cluster, id, entry, a.leases.journal)}
+		ifs:    []*pb.Compare{unchanged(k, revision)},
+		thens: func(a attempt) []*pb.RequestOp {
+			return []*pb.RequestOp{opPut(k, value), l.journalPut(cluster, id, entry, a.leases.journal)}
 		},
 		look: k,
 		found: func(kv *mvccpb.KeyValue) error {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/holdfast-storage/holdfast/failpoint"
 )
@@ -56,8 +56,8 @@ func (r LedgerRecord) frozen() error {
 const nowhere = -1
 
 // compares also returns the epoch that goes with the ledger's record.
-func (g guard) compares(l *Ledger) ([]clientv3.Cmp, uint16) {
-	var ifs []clientv3.Cmp
+func (g guard) compares(l *Ledger) ([]*pb.Compare, uint16) {
+	var ifs []*pb.Compare
 	rec := l.record.Load()
 	if g.cluster != nil {
 		ifs = append(ifs, g.cluster.compare())
@@ -84,29 +84,29 @@ func (g guard) compares(l *Ledger) ([]clientv3.Cmp, uint16) {
 }
 
 // reads is what a failed guard is told by; learn takes the answers.
-func (g guard) reads(l *Ledger) []clientv3.Op {
-	ops := []clientv3.Op{clientv3.OpGet(l.keys.ledger())}
+func (g guard) reads(l *Ledger) []*pb.RequestOp {
+	ops := []*pb.RequestOp{opGet(l.keys.ledger())}
 	if g.ledger {
 		ops = append(ops, l.readFreezes())
 	}
 	if g.cluster != nil {
-		ops = append(ops, clientv3.OpGet(l.keys.cluster(g.cluster.name)))
+		ops = append(ops, opGet(l.keys.cluster(g.cluster.name)))
 	}
 	if g.leader != nil {
 		ops = append(ops, g.leader.read())
 	}
 	if g.witness {
-		ops = append(ops, clientv3.OpGet(l.keys.witness(g.cluster.name), clientv3.WithKeysOnly()))
+		ops = append(ops, opGetKey(l.keys.witness(g.cluster.name)))
 	}
 	if g.unpaused {
-		ops = append(ops, clientv3.OpGet(l.keys.pause(g.cluster.name)))
+		ops = append(ops, opGet(l.keys.pause(g.cluster.name)))
 	}
 	return ops
 }
 
 // learn says why a guard failed. It returns nil if what was read has only
 // moved, so that the request may be built anew and sent again.
-func (g guard) learn(l *Ledger, resp *clientv3.TxnResponse) error {
+func (g guard) learn(l *Ledger, resp *pb.TxnResponse) error {
 	answers := resp.Responses
 	kvs := answers[0].GetResponseRange().Kvs
 	if len(kvs) == 0 {

@@ -50,9 +50,6 @@ func (s slot) late() bool {
 // where there is none.
 type leases struct{ main, session, journal slot }
 
-// under is the option of a put on a slot; a zero slot is no lease.
-func under(s slot) clientv3.OpOption { return clientv3.WithLease(clientv3.LeaseID(s.id)) }
-
 // pool hands out the slots of one lease after another. Its mutex is held while
 // a lease is granted, so that callers at the same time share it.
 type pool struct {

@@ -23,6 +23,7 @@ type Ledger struct {
 	cfg     Config
 	keys    keys
 	client  *clientv3.Client
+	kv      pb.KVClient // client's, for what is built as etcd's own messages
 	log     *slog.Logger
 	metrics *metrics
 	writer  *writer
@@ -62,7 +63,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		return nil, err
 	}
 	l := &Ledger{
-		cfg: cfg, keys: newKeys(cfg.Prefix), client: client, log: cfg.Logger, told: make(chan struct{}),
+		cfg: cfg, keys: newKeys(cfg.Prefix), client: client, kv: clientv3.RetryKVClient(client), log: cfg.Logger, told: make(chan struct{}),
 		removals: make(chan struct{}, removalsAtOnce),
 	}
 	l.metrics = newMetrics(cfg.Registerer)
@@ -121,7 +122,7 @@ func (l *Ledger) create(ctx context.Context) (LedgerRecord, error) {
 // finds its own.
 func (l *Ledger) putOnce(ctx context.Context, key, value string) error {
 	return l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
-		resp, err := l.client.Txn(ctx).If(absent(key)).Then(clientv3.OpPut(key, value)).Commit()
+		resp, err := l.transact(ctx, []*pb.Compare{absent(key)}, []*pb.RequestOp{opPut(key, value)}, nil)
 		if err != nil {
 			return nil, err
 		}

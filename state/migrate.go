@@ -7,7 +7,6 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // MigrateRequest asks for a window in which the volume of an exclusive hold
@@ -129,12 +128,12 @@ func (o *migrate) take(ctx context.Context) (leases, error) {
 	return leases{main: window, session: session}, err
 }
 
-func (o *migrate) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
+func (o *migrate) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
 	k := o.c.ledger.keys
 	v, to := o.req.Volume, o.req.Target
 	source := k.hold(v, Exclusive, o.c.name, o.req.Source)
 	all, allEnd := k.under(kindHold, v)
-	ifs = []clientv3.Cmp{
+	ifs = []*pb.Compare{
 		created(source, o.req.SourceToken.Revision()),
 		emptyRange(all, source), emptyRange(after(source), allEnd),
 		absent(k.migration(v)),
@@ -144,15 +143,14 @@ func (o *migrate) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3
 		ifs = append(ifs, o.target.compare())
 	}
 	window := o.window(a)
-	session := under(a.leases.session)
-	thens = []clientv3.Op{
-		clientv3.OpPut(k.hold(v, Exclusive, to.Cluster, to.Node),
+	thens = []*pb.RequestOp{
+		opPut(k.hold(v, Exclusive, to.Cluster, to.Node),
 			encode(holdValue{NodeUID: o.req.TargetUID, Epoch: a.epoch, Since: o.since, By: o.c.ledger.cfg.By})),
-		clientv3.OpPut(k.attachment(to.Cluster, to.Node, v),
-			encode(attachmentValue{Mode: Exclusive, NodeUID: o.req.TargetUID, Epoch: a.epoch, Since: o.since}), session),
-		clientv3.OpPut(window.key, window.value, under(a.leases.main)),
+		opLeased(k.attachment(to.Cluster, to.Node, v),
+			encode(attachmentValue{Mode: Exclusive, NodeUID: o.req.TargetUID, Epoch: a.epoch, Since: o.since}), a.leases.session),
+		opLeased(window.key, window.value, a.leases.main),
 	}
-	return ifs, thens, append(k.reading(v), clientv3.OpGet(k.cluster(to.Cluster)))
+	return ifs, thens, append(k.reading(v), opGet(k.cluster(to.Cluster)))
 }
 
 // window is the migration's own record.
@@ -278,15 +276,15 @@ func (o *finish) detachment() Detachment {
 	}
 }
 
-func (o *finish) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
+func (o *finish) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
 	k := o.c.ledger.keys
-	ifs = []clientv3.Cmp{
+	ifs = []*pb.Compare{
 		created(k.migration(o.m.Volume), o.m.Revision),
 		created(k.hold(o.m.Volume, Exclusive, o.loser.Cluster, o.loser.Node), o.token.Revision()),
 	}
 	loser := Hold{Volume: o.m.Volume, Mode: Exclusive, Cluster: o.loser.Cluster, Node: o.loser.Node}
-	look := clientv3.OpGet(k.detachment(o.m.Volume, Exclusive, o.loser.Cluster, o.loser.Node))
-	return ifs, o.c.ledger.endOps(loser, o.detachment(), a.leases.main), []clientv3.Op{look}
+	look := opGet(k.detachment(o.m.Volume, Exclusive, o.loser.Cluster, o.loser.Node))
+	return ifs, o.c.ledger.endOps(loser, o.detachment(), a.leases.main), []*pb.RequestOp{look}
 }
 
 func (o *finish) wait() (begun, waitPut) {

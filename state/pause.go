@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -45,11 +46,11 @@ func (l *Ledger) Pause(ctx context.Context, cluster, by, why string, length time
 				}
 				return ids, err
 			},
-			ifs: []clientv3.Cmp{unchanged(put.key, revision)},
-			thens: func(a attempt) []clientv3.Op {
+			ifs: []*pb.Compare{unchanged(put.key, revision)},
+			thens: func(a attempt) []*pb.RequestOp {
 				entry := entryValue{At: value.Since, Action: ActionPaused, By: by, Why: why}
-				return []clientv3.Op{
-					clientv3.OpPut(put.key, put.value, under(a.leases.main)),
+				return []*pb.RequestOp{
+					opLeased(put.key, put.value, a.leases.main),
 					l.journalPut(cluster, id, entry, a.leases.journal),
 				}
 			},
@@ -94,10 +95,10 @@ func (l *Ledger) Resume(ctx context.Context, cluster, by string) error {
 		k, id, at := l.keys.pause(cluster), newID(), now()
 		op := &simple{
 			leases: l.journaled,
-			ifs:    []clientv3.Cmp{unchanged(k, p.ModRevision)},
-			thens: func(a attempt) []clientv3.Op {
-				return []clientv3.Op{
-					clientv3.OpDelete(k),
+			ifs:    []*pb.Compare{unchanged(k, p.ModRevision)},
+			thens: func(a attempt) []*pb.RequestOp {
+				return []*pb.RequestOp{
+					opDelete(k),
 					l.journalPut(cluster, id, entryValue{At: at, Action: ActionResumed, By: by}, a.leases.journal),
 				}
 			},
@@ -139,11 +140,11 @@ func (l *Ledger) ReleaseBrake(ctx context.Context, cluster, by, why string) (Ent
 		id, entry := newID(), entryValue{At: now(), Action: ActionBrakeReleased, By: by, Why: why}
 		op := &simple{
 			leases: l.journaled,
-			thens: func(a attempt) []clientv3.Op {
-				return []clientv3.Op{l.journalPut(cluster, id, entry, a.leases.journal)}
+			thens: func(a attempt) []*pb.RequestOp {
+				return []*pb.RequestOp{l.journalPut(cluster, id, entry, a.leases.journal)}
 			},
 			// Put once: sent again it would release what departs meanwhile too.
-			ifs:  []clientv3.Cmp{absent(l.keys.journal(cluster, id))},
+			ifs:  []*pb.Compare{absent(l.keys.journal(cluster, id))},
 			look: l.keys.journal(cluster, id),
 		}
 		put := int64(0)

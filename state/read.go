@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/holdfast-storage/holdfast/failpoint"
@@ -72,17 +72,17 @@ func (v *Volume) WithinGrace(period time.Duration) bool {
 }
 
 // reading are the reads of one volume; volume takes their answers.
-func (k keys) reading(v string) []clientv3.Op {
+func (k keys) reading(v string) []*pb.RequestOp {
 	holds, holdsEnd := k.under(kindHold, v)
 	detachments, detachmentsEnd := k.under(kindDetachment, v)
-	return []clientv3.Op{
-		clientv3.OpGet(holds, clientv3.WithRange(holdsEnd)),
-		clientv3.OpGet(detachments, clientv3.WithRange(detachmentsEnd)),
-		clientv3.OpGet(k.migration(v)),
+	return []*pb.RequestOp{
+		opGetRange(holds, holdsEnd),
+		opGetRange(detachments, detachmentsEnd),
+		opGet(k.migration(v)),
 	}
 }
 
-func (k keys) volume(name string, revision int64, responses []*etcdserverpb.ResponseOp) *Volume {
+func (k keys) volume(name string, revision int64, responses []*pb.ResponseOp) *Volume {
 	v := &Volume{Name: name, Revision: revision}
 	for _, kv := range responses[0].GetResponseRange().Kvs {
 		if p, ok := k.parse(string(kv.Key)); ok {
@@ -156,7 +156,7 @@ func (l *Ledger) Volume(ctx context.Context, name string) (*Volume, error) {
 	if err := ValidateVolume(name); err != nil {
 		return nil, err
 	}
-	resp, err := l.read(ctx, l.keys.reading(name)...)
+	resp, err := l.look(ctx, l.keys.reading(name))
 	if err != nil {
 		return nil, err
 	}

@@ -65,13 +65,13 @@ func (o *rearm) take(ctx context.Context) (leases, error) {
 	return leases{session: session}, err
 }
 
-func (o *rearm) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
+func (o *rearm) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
 	k, h := o.c.ledger.keys, o.hold
 	attachment := k.attachment(h.Cluster, h.Node, h.Volume)
 	value := attachmentValue{Mode: h.Mode, NodeUID: h.NodeUID, Epoch: h.Token.Epoch(), Since: h.Since, Token: h.Token}
-	return []clientv3.Cmp{created(k.hold(h.Volume, h.Mode, h.Cluster, h.Node), h.Revision), unchanged(attachment, o.attachment)},
-		[]clientv3.Op{clientv3.OpPut(attachment, encode(value), under(a.leases.session))},
-		[]clientv3.Op{clientv3.OpGet(attachment)}
+	return []*pb.Compare{created(k.hold(h.Volume, h.Mode, h.Cluster, h.Node), h.Revision), unchanged(attachment, o.attachment)},
+		[]*pb.RequestOp{opLeased(attachment, encode(value), a.leases.session)},
+		[]*pb.RequestOp{opGet(attachment)}
 }
 
 func (o *rearm) settle(a attempt, answer *pb.TxnResponse) error {
@@ -139,10 +139,10 @@ func (o *gather) take(ctx context.Context) (leases, error) {
 	return leases{session: session}, err
 }
 
-func (o *gather) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
+func (o *gather) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
 	attachment := o.c.ledger.keys.attachment(o.at.Cluster, o.at.Node, o.at.Volume)
-	return []clientv3.Cmp{unchanged(attachment, o.at.ModRevision)},
-		[]clientv3.Op{clientv3.OpPut(attachment, "", clientv3.WithIgnoreValue(), under(a.leases.session))}, nil
+	return []*pb.Compare{unchanged(attachment, o.at.ModRevision)},
+		[]*pb.RequestOp{opRelease(attachment, a.leases.session)}, nil
 }
 
 func (o *gather) settle(_ attempt, answer *pb.TxnResponse) error {

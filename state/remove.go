@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/holdfast-storage/holdfast/failpoint"
 )
@@ -94,7 +94,7 @@ func (ld *Leadership) Remove(ctx context.Context, orphans []Orphan) ([]EndResult
 }
 
 // commit sends one request, once, and again only where its guard was out of date.
-func (ld *Leadership) commit(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
+func (ld *Leadership) commit(ctx context.Context, ops []*pb.RequestOp) (*pb.TxnResponse, error) {
 	l := ld.c.ledger
 	select {
 	case l.removals <- struct{}{}:
@@ -110,7 +110,7 @@ func (ld *Leadership) commit(ctx context.Context, ops []clientv3.Op) (*clientv3.
 		ifs, _ := g.compares(l)
 		sent := l.seen.Load()
 		failpoint.Reach(ctx, failpoint.Sending)
-		resp, err := l.client.Txn(ctx).If(ifs...).Then(ops...).Else(g.reads(l)...).Commit()
+		resp, err := l.transact(ctx, ifs, ops, g.reads(l))
 		if err != nil {
 			f, err := l.classify(err)
 			return nil, outcome(f == ambiguous, err)

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/holdfast-storage/holdfast/failpoint"
 )
@@ -104,7 +103,7 @@ func (r *removing) send(ctx context.Context, groups []group) (refused []group, e
 }
 
 // operations builds a nested transaction for each group.
-func (r *removing) operations(ctx context.Context, groups []group) ([]clientv3.Op, error) {
+func (r *removing) operations(ctx context.Context, groups []group) ([]*pb.RequestOp, error) {
 	l, at, members := r.lead.c.ledger, now(), 0
 	for _, g := range groups {
 		members += len(g)
@@ -113,7 +112,7 @@ func (r *removing) operations(ctx context.Context, groups []group) ([]clientv3.O
 	if err != nil {
 		return nil, err
 	}
-	ops := make([]clientv3.Op, len(groups))
+	ops := make([]*pb.RequestOp, len(groups))
 	for i, g := range groups {
 		journal, err := l.retain(ctx)
 		if err != nil {
@@ -125,15 +124,15 @@ func (r *removing) operations(ctx context.Context, groups []group) ([]clientv3.O
 	return ops, nil
 }
 
-func (r *removing) transaction(g group, at time.Time, graces []slot, journal slot) clientv3.Op {
+func (r *removing) transaction(g group, at time.Time, graces []slot, journal slot) *pb.RequestOp {
 	l, c, k := r.lead.c.ledger, r.lead.c.name, r.lead.c.ledger.keys
 	first := r.orphans[g[0]]
 	n, reason := first.Attachment.Node, first.Departure.Reason
-	ifs := append(make([]clientv3.Cmp, 0, 4*len(g)+2), absent(k.quarantine(c, n)))
+	ifs := append(make([]*pb.Compare, 0, 4*len(g)+2), absent(k.quarantine(c, n)))
 	if !failpoint.Planted(failpoint.DropDepartureCompare) {
 		ifs = append(ifs, unchanged(k.departure(c, n), first.Departure.ModRevision))
 	}
-	thens := make([]clientv3.Op, 0, 4*len(g)+1)
+	thens := make([]*pb.RequestOp, 0, 4*len(g)+1)
 	for i, member := range g {
 		a := r.orphans[member].Attachment
 		h := Hold{Volume: a.Volume, Cluster: c, Node: n, Mode: a.Mode}
@@ -149,7 +148,7 @@ func (r *removing) transaction(g group, at time.Time, graces []slot, journal slo
 		thens = append(thens, l.endOps(h, d, graces[i])...)
 	}
 	thens = append(thens, l.journalPut(c, newID(), r.entry(g, at), journal))
-	return clientv3.OpTxn(ifs, thens, r.reads(g))
+	return opNested(ifs, thens, r.reads(g))
 }
 
 // entry is the journal's, of all members.
@@ -175,17 +174,17 @@ func (r *removing) entry(g group, at time.Time) entryValue {
 }
 
 // reads is what refusal goes by. A group reads nothing: its members go singly next.
-func (r *removing) reads(g group) []clientv3.Op {
+func (r *removing) reads(g group) []*pb.RequestOp {
 	if len(g) > 1 {
 		return nil
 	}
 	k, c, a := r.lead.c.ledger.keys, r.lead.c.name, r.orphans[g[0]].Attachment
-	return []clientv3.Op{
-		clientv3.OpGet(k.attachment(c, a.Node, a.Volume), clientv3.WithKeysOnly()),
-		clientv3.OpGet(k.hold(a.Volume, a.Mode, c, a.Node), clientv3.WithKeysOnly()),
-		clientv3.OpGet(k.detachment(a.Volume, Exclusive, c, a.Node), clientv3.WithKeysOnly()),
-		clientv3.OpGet(k.detachment(a.Volume, Shared, c, a.Node), clientv3.WithKeysOnly()),
-		clientv3.OpGet(k.departure(c, a.Node), clientv3.WithKeysOnly()),
+	return []*pb.RequestOp{
+		opGetKey(k.attachment(c, a.Node, a.Volume)),
+		opGetKey(k.hold(a.Volume, a.Mode, c, a.Node)),
+		opGetKey(k.detachment(a.Volume, Exclusive, c, a.Node)),
+		opGetKey(k.detachment(a.Volume, Shared, c, a.Node)),
+		opGetKey(k.departure(c, a.Node)),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -171,12 +172,12 @@ func (l *Ledger) tryFreeze(ctx context.Context, cluster string, known Known, why
 		}
 		before = f.ModRevision
 	}
-	put := []clientv3.Op{clientv3.OpPut(k, encode(value))}
+	put := []*pb.RequestOp{opPut(k, encode(value))}
 	if lease, err := l.client.Grant(ctx, int64((l.cfg.JournalRetention+time.Second-1)/time.Second)); err == nil {
 		entry := entryValue{At: value.Since, Action: ActionFrozen, By: value.By, Why: why, Reason: "restore-noticed"}
-		put = append(put, clientv3.OpPut(l.keys.journal(cluster, newID()), encode(entry), clientv3.WithLease(lease.ID)))
+		put = append(put, l.journalPut(cluster, newID(), entry, slot{id: LeaseID(lease.ID)}))
 	}
-	resp, err := l.client.Txn(ctx).If(unchanged(l.keys.ledger(), rec.ModRevision), unchanged(k, before)).Then(put...).Commit()
+	resp, err := l.transact(ctx, []*pb.Compare{unchanged(l.keys.ledger(), rec.ModRevision), unchanged(k, before)}, put, nil)
 	if err != nil || !resp.Succeeded {
 		return false, err
 	}
@@ -194,9 +195,9 @@ func toFreezes(k keys, kvs []*mvccpb.KeyValue) []RestoreFreeze {
 	return out
 }
 
-func (l *Ledger) readFreezes() clientv3.Op {
+func (l *Ledger) readFreezes() *pb.RequestOp {
 	begin, end := l.keys.under(kindFreeze)
-	return clientv3.OpGet(begin, clientv3.WithRange(end))
+	return opGetRange(begin, end)
 }
 
 // frozenBy is the error of an operation that freezes stop; nil if there are none.

@@ -169,6 +169,20 @@ func (l *Ledger) read(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnRes
 	return resp, err
 }
 
+// look is read, of what operations read too.
+func (l *Ledger) look(ctx context.Context, ops []*pb.RequestOp) (*pb.TxnResponse, error) {
+	var resp *pb.TxnResponse
+	err := l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
+		r, err := l.transact(ctx, nil, ops, nil)
+		if err != nil {
+			return nil, err
+		}
+		resp = r
+		return r.Header, nil
+	})
+	return resp, err
+}
+
 // again calls a request that is safe to repeat until it is answered, ctx ends
 // or patience runs out.
 func (l *Ledger) again(ctx context.Context, call func(context.Context) (*pb.ResponseHeader, error)) error {

@@ -5,15 +5,14 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // simple is an operation that is told by values: for the rare ones, which need
 // no more than their compares, their writes and one record read on failure.
 type simple struct {
 	leases func(context.Context) (leases, error) // nil: none
-	ifs    []clientv3.Cmp
-	thens  func(attempt) []clientv3.Op
+	ifs    []*pb.Compare
+	thens  func(attempt) []*pb.RequestOp
 	// look is read if the compares fail; found says what that means. A nil kv:
 	// the key is not there.
 	look  string
@@ -35,8 +34,8 @@ func (o *simple) take(ctx context.Context) (leases, error) {
 	return o.leases(ctx)
 }
 
-func (o *simple) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
-	return o.ifs, o.thens(a), []clientv3.Op{clientv3.OpGet(o.look)}
+func (o *simple) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
+	return o.ifs, o.thens(a), []*pb.RequestOp{opGet(o.look)}
 }
 
 func (o *simple) settle(a attempt, answer *pb.TxnResponse) error {
@@ -60,9 +59,9 @@ func (l *Ledger) journaled(ctx context.Context) (leases, error) {
 
 // journalPut is the put of a journal entry; cluster "" is the ledger itself.
 // The ID is chosen by the caller, once an operation: sent again it is one entry.
-func (l *Ledger) journalPut(cluster, id string, e entryValue, s slot) clientv3.Op {
+func (l *Ledger) journalPut(cluster, id string, e entryValue, s slot) *pb.RequestOp {
 	if cluster == "" {
 		cluster = ledgerCluster
 	}
-	return clientv3.OpPut(l.keys.journal(cluster, id), encode(e), under(s))
+	return opLeased(l.keys.journal(cluster, id), encode(e), s)
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // waitPut is a record whose lease is a wait.
@@ -83,10 +82,10 @@ func (o *renew) take(ctx context.Context) (leases, error) {
 	return leases{main: main}, err
 }
 
-func (o *renew) branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op) {
-	return []clientv3.Cmp{unchanged(o.put.key, o.revision)},
-		[]clientv3.Op{clientv3.OpPut(o.put.key, o.put.value, under(a.leases.main))},
-		[]clientv3.Op{clientv3.OpGet(o.put.key)}
+func (o *renew) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
+	return []*pb.Compare{unchanged(o.put.key, o.revision)},
+		[]*pb.RequestOp{opLeased(o.put.key, o.put.value, a.leases.main)},
+		[]*pb.RequestOp{opGet(o.put.key)}
 }
 
 func (o *renew) settle(a attempt, answer *pb.TxnResponse) error {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -96,8 +97,8 @@ func (ld *Leadership) PutWitness(ctx context.Context, seen Witness, store, nonce
 	value := encode(witnessValue{Nonces: nonces[:min(len(nonces), witnessStores)], By: l.cfg.By, Since: at})
 	put := int64(0)
 	op := &simple{
-		ifs:   []clientv3.Cmp{unchanged(k, seen.ModRevision)},
-		thens: func(attempt) []clientv3.Op { return []clientv3.Op{clientv3.OpPut(k, value)} },
+		ifs:   []*pb.Compare{unchanged(k, seen.ModRevision)},
+		thens: func(attempt) []*pb.RequestOp { return []*pb.RequestOp{opPut(k, value)} },
 		look:  k,
 		found: func(kv *mvccpb.KeyValue) error {
 			// Sent again after a lost answer, it finds what it put itself.
@@ -121,8 +122,8 @@ func (ld *Leadership) PutWitness(ctx context.Context, seen Witness, store, nonce
 
 // witnessCompare holds on while this leader renews its witness, and fails in an
 // etcd that has only an older one.
-func (ld *Leadership) witnessCompare() clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(ld.c.ledger.keys.witness(ld.c.name)), ">", ld.witnessed.Load()-1)
+func (ld *Leadership) witnessCompare() *pb.Compare {
+	return notBefore(ld.c.ledger.keys.witness(ld.c.name), ld.witnessed.Load())
 }
 
 // learnWitness does not halt the process: the leader's next look finds out more,

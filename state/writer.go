@@ -10,7 +10,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/holdfast-storage/holdfast/failpoint"
 )
@@ -29,7 +28,7 @@ type operation interface {
 	// take gets the leases that the operation's records go under.
 	take(ctx context.Context) (leases, error)
 	// branch builds the nested transaction.
-	branch(a attempt) (ifs []clientv3.Cmp, thens, elses []clientv3.Op)
+	branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp)
 	// settle reads the nested answer. It returns errPast if the only thing in
 	// the way is a record newer than a.r.
 	settle(a attempt, answer *pb.TxnResponse) error
@@ -242,19 +241,19 @@ var errGuard = errors.New("the guard's records have moved")
 
 // commit builds the request and sends it. The ledger's epoch is read together
 // with the revision that the guard compares.
-func (w *writer) commit(ctx context.Context, batch []*call) (*clientv3.TxnResponse, error) {
+func (w *writer) commit(ctx context.Context, batch []*call) (*pb.TxnResponse, error) {
 	g := batch[0].guard
 	ifs, epoch := g.compares(w.ledger)
-	ops := make([]clientv3.Op, 0, len(batch))
+	ops := make([]*pb.RequestOp, 0, len(batch))
 	for _, c := range batch {
 		c.attempt.epoch = epoch
-		ops = append(ops, clientv3.OpTxn(c.op.branch(c.attempt)))
+		ops = append(ops, opNested(c.op.branch(c.attempt)))
 	}
 	if err := oneAVolume(batch); err != nil {
 		return nil, err
 	}
 	sent := w.ledger.seen.Load()
-	resp, err := w.ledger.client.Txn(ctx).If(ifs...).Then(ops...).Else(g.reads(w.ledger)...).Commit()
+	resp, err := w.ledger.transact(ctx, ifs, ops, g.reads(w.ledger))
 	if err != nil {
 		for _, c := range batch {
 			// Refused for a lease, maybe: one that was empty somebody else can have put a key on.
