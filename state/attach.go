@@ -118,6 +118,9 @@ func (o *attach) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.Reques
 	if o.req.IgnoreGrace {
 		thens = append(thens, o.force(a)...)
 	}
+	if !a.asks {
+		return o.free(a.r), thens, nil
+	}
 	look := k.reading(v)
 	if o.c.ledger.cfg.MatchNodeUID {
 		// The UID decides, and only the caller can compare it: stand follows.
@@ -160,6 +163,9 @@ func (o *attach) settle(a attempt, answer *pb.TxnResponse) error {
 			Since: o.since, By: o.c.ledger.cfg.By, Token: NewToken(a.epoch, a.revision), Revision: a.revision,
 		}
 		return nil
+	}
+	if !a.asks {
+		return errUnasked
 	}
 	k := o.c.ledger.keys
 	responses := answer.Responses

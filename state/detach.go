@@ -20,6 +20,9 @@ type DetachRequest struct {
 	Node   string
 	// Token makes it end exactly that hold; 0 ends whichever the node has.
 	Token Token
+	// Mode is the hold's, where it is known. It says which is tried first: a hold of
+	// the other mode ends too, in one round trip more. Exclusive if empty.
+	Mode Mode
 	// Grace is the length of the grace period; 0 means Config.GracePeriod.
 	Grace time.Duration
 	// Reason goes into the detachment; default "detached".
@@ -44,7 +47,10 @@ type Ended struct {
 // ErrUnavailable. Beside an Ended that existed an error is an ErrShortWait: the
 // hold has ended.
 func (c *Cluster) Detach(ctx context.Context, req DetachRequest) (Ended, error) {
-	if err := errors.Join(ValidateVolume(req.Volume), ValidateNode(req.Node)); err != nil {
+	if req.Mode == "" {
+		req.Mode = Exclusive
+	}
+	if err := errors.Join(ValidateVolume(req.Volume), ValidateNode(req.Node), validateMode(req.Mode)); err != nil {
 		return Ended{}, err
 	}
 	if err := c.ledger.defaultGrace(&req.Grace, &req.Reason); err != nil {
@@ -121,15 +127,27 @@ func (o *detach) take(ctx context.Context) (leases, error) {
 
 func (o *detach) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
 	k := o.c.ledger.keys
-	ifsX, thensX := o.end(a, Exclusive)
-	ifsS, thensS := o.end(a, Shared)
+	first, second := o.modes()
+	ifs, thens = o.end(a, first)
+	if !a.asks {
+		return ifs, thens, nil
+	}
+	ifsSecond, thensSecond := o.end(a, second)
 	look := []*pb.RequestOp{
 		opGet(k.hold(o.req.Volume, Exclusive, o.c.name, o.req.Node)),
 		opGet(k.hold(o.req.Volume, Shared, o.c.name, o.req.Node)),
 		opGet(k.detachment(o.req.Volume, Exclusive, o.c.name, o.req.Node)),
 		opGet(k.detachment(o.req.Volume, Shared, o.c.name, o.req.Node)),
 	}
-	return ifsX, thensX, []*pb.RequestOp{opNested(ifsS, thensS, look)}
+	return ifs, thens, []*pb.RequestOp{opNested(ifsSecond, thensSecond, look)}
+}
+
+// modes are the two in the order in which they are tried.
+func (o *detach) modes() (first, second Mode) {
+	if o.req.Mode == Shared {
+		return Shared, Exclusive
+	}
+	return Exclusive, Shared
 }
 
 // end is the transaction that ends the node's hold in one mode.
@@ -177,12 +195,16 @@ func (l *Ledger) detachmentPut(d Detachment) waitPut {
 }
 
 func (o *detach) settle(a attempt, answer *pb.TxnResponse) error {
+	first, second := o.modes()
 	if answer.Succeeded {
-		return o.done(a, Exclusive)
+		return o.done(a, first)
+	}
+	if !a.asks {
+		return errUnasked
 	}
 	nested := answer.Responses[0].GetResponseTxn()
 	if nested.Succeeded {
-		return o.done(a, Shared)
+		return o.done(a, second)
 	}
 	modes := []Mode{Exclusive, Shared}
 	for i, m := range modes {
@@ -280,7 +302,7 @@ func (c *Cluster) detachEach(ctx context.Context, holds iter.Seq2[Hold, error], 
 		places <- struct{}{}
 		joined.Go(func() {
 			defer func() { <-places }()
-			e, err := c.Detach(ctx, DetachRequest{Volume: h.Volume, Node: h.Node, Token: h.Token, Grace: req.Grace, Reason: req.Reason})
+			e, err := c.Detach(ctx, DetachRequest{Volume: h.Volume, Node: h.Node, Token: h.Token, Mode: h.Mode, Grace: req.Grace, Reason: req.Reason})
 			mu.Lock()
 			defer mu.Unlock()
 			switch {

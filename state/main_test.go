@@ -161,7 +161,7 @@ func remove(t testing.TB, ld *Leadership, o Orphan) EndResult {
 // process had seen revision r, and returns what it was told.
 func sendLate(t testing.TB, c *Cluster, guard guard, op operation, r int64) error {
 	t.Helper()
-	call := &call{about: "pvc-1", op: op, guard: guard, attempt: attempt{r: r}, done: make(chan struct{})}
+	call := &call{about: "pvc-1", op: op, guard: guard, attempt: attempt{r: r, asks: true}, done: make(chan struct{})}
 	if err := c.ledger.writer.submit(t.Context(), call); err != nil {
 		return err
 	}

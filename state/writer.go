@@ -30,7 +30,8 @@ type operation interface {
 	// branch builds the nested transaction.
 	branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp)
 	// settle reads the nested answer. It returns errPast if the only thing in
-	// the way is a record newer than a.r.
+	// the way is a record newer than a.r, and errUnasked if the branch was built
+	// without what would tell: it is then sent again, and asks.
 	settle(a attempt, answer *pb.TxnResponse) error
 }
 
@@ -44,12 +45,20 @@ type attempt struct {
 	leases leases
 	// resent: it was sent before, and no answer came.
 	resent bool
+	// asks: what stands in the way is to be read in the same request. What is
+	// likely to succeed does not ask: all that an operation could ever want to know
+	// is most of its bytes, which etcd decodes twice, logs and checks access to.
+	asks bool
 	// revision is the answer's; set for settle only.
 	revision int64
 }
 
 // errPast: a compare with R failed, and nothing else stands in the way.
 var errPast = errors.New("a record is newer than what this process had seen")
+
+// errUnasked: a compare failed, so that nothing was written, and the operation
+// did not ask why.
+var errUnasked = errors.New("something stands in the way")
 
 // call is one operation on its way through the writer.
 type call struct {
@@ -158,6 +167,9 @@ func (w *writer) next() []*call {
 	about := make(map[string]bool)
 	for _, c := range w.waiting {
 		share := len(batch) == 0 || c.guard == batch[0].guard
+		if about[c.about] {
+			c.attempt.asks = true // what goes before it is likely to stand in its way
+		}
 		if !share || len(batch) == requestOperations || about[c.about] {
 			rest = append(rest, c)
 			continue
@@ -297,6 +309,7 @@ func (l *Ledger) pursue(ctx context.Context, g guard, about string, op operation
 	until := time.Now().Add(l.patience())
 	var wait backoff
 	unknown := a.resent
+	a.asks = a.asks || unknown
 	for tries := 0; ; tries++ {
 		if err := g.ready(ctx, l); err != nil {
 			return a, outcome(unknown, err)
@@ -306,18 +319,22 @@ func (l *Ledger) pursue(ctx context.Context, g guard, about string, op operation
 		if err == nil {
 			a = c.attempt
 			err = op.settle(a, c.answer)
-			if err == nil || unknown || !errors.Is(err, errPast) {
+			if err == nil || unknown || !errors.Is(err, errPast) && !errors.Is(err, errUnasked) {
 				// After an unanswered send no refusal is the last word: what stands
 				// in the way may go, and the first send still arrive.
 				return a, outcome(unknown && err != nil, err)
 			}
-			a.r = a.revision
+			// Nothing that was sent is in doubt, so the call may begin anew from here.
+			a.r, a.asks = a.revision, true
+			if errors.Is(err, errUnasked) {
+				continue
+			}
 		} else if final, sent := c.verdict(ctx, err); final {
 			l.lookAfter(c, g, err)
 			return a, outcome(unknown || sent, err)
 		} else {
 			unknown = unknown || sent
-			a.resent = unknown
+			a.resent, a.asks = unknown, a.asks || unknown
 		}
 		if time.Now().After(until) {
 			return a, outcome(unknown, fmt.Errorf("%w: %w", ErrUnavailable, err))
