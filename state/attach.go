@@ -107,24 +107,25 @@ func (o *attach) free(r int64) []*pb.Compare {
 	return ifs
 }
 
-func (o *attach) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
+func (o *attach) branch(a attempt) *pb.TxnRequest {
 	k := o.c.ledger.keys
 	v, m, me, n := o.req.Volume, o.req.Mode, o.c.name, o.req.Node
 	hold, attachment := k.hold(v, m, me, n), k.attachment(me, n, v)
-	thens = []*pb.RequestOp{
+	txn := &pb.TxnRequest{Compare: o.free(a.r), Success: []*pb.RequestOp{
 		opPut(hold, encode(holdValue{NodeUID: o.req.NodeUID, Epoch: a.epoch, Since: o.since, By: o.c.ledger.cfg.By})),
 		opLeased(attachment, encode(attachmentValue{Mode: m, NodeUID: o.req.NodeUID, Epoch: a.epoch, Since: o.since}), a.leases.session),
-	}
+	}}
 	if o.req.IgnoreGrace {
-		thens = append(thens, o.force(a)...)
+		txn.Success = append(txn.Success, o.force(a)...)
 	}
 	if !a.asks {
-		return o.free(a.r), thens, nil
+		return txn
 	}
 	look := k.reading(v)
 	if o.c.ledger.cfg.MatchNodeUID {
 		// The UID decides, and only the caller can compare it: stand follows.
-		return o.free(a.r), thens, append(look, opGet(attachment))
+		txn.Failure = append(look, opGet(attachment))
+		return txn
 	}
 	// Our own hold and attachment are there: putting the attachment again makes
 	// a removal that was judged before fail.
@@ -132,12 +133,12 @@ func (o *attach) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.Reques
 	if failpoint.Planted(failpoint.SilentReattach) {
 		standBy = opGet(attachment)
 	}
-	mine := opNested(
-		[]*pb.Compare{exists(hold), exists(attachment)},
-		[]*pb.RequestOp{standBy, opGet(hold)},
-		append(look, opGet(attachment)),
-	)
-	return o.free(a.r), thens, []*pb.RequestOp{mine}
+	txn.Failure = []*pb.RequestOp{opNested(&pb.TxnRequest{
+		Compare: []*pb.Compare{exists(hold), exists(attachment)},
+		Success: []*pb.RequestOp{standBy, opGet(hold)},
+		Failure: append(look, opGet(attachment)),
+	})}
+	return txn
 }
 
 // force deletes the grace of the other clusters and says so in the journal.
@@ -163,9 +164,6 @@ func (o *attach) settle(a attempt, answer *pb.TxnResponse) error {
 			Since: o.since, By: o.c.ledger.cfg.By, Token: NewToken(a.epoch, a.revision), Revision: a.revision,
 		}
 		return nil
-	}
-	if !a.asks {
-		return errUnasked
 	}
 	k := o.c.ledger.keys
 	responses := answer.Responses

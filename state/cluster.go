@@ -57,7 +57,7 @@ func (l *Ledger) Cluster(ctx context.Context, id Identity) (*Cluster, error) {
 	if id.UID == "" {
 		id.UID = rec.UID
 	}
-	c := &Cluster{ledger: l, name: id.Name, uid: id.UID, sessions: &sessionPool{ledger: l}}
+	c := &Cluster{ledger: l, name: id.Name, uid: id.UID, sessions: &sessionPool{pool{ledger: l}}}
 	l.metrics.opened(id.Name)
 	l.acts(id.Name)
 	return c, c.accept(rec)

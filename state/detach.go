@@ -125,21 +125,22 @@ func (o *detach) take(ctx context.Context) (leases, error) {
 	return leases{main: main}, err
 }
 
-func (o *detach) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
+func (o *detach) branch(a attempt) *pb.TxnRequest {
 	k := o.c.ledger.keys
 	first, second := o.modes()
-	ifs, thens = o.end(a, first)
+	txn := o.end(a, first)
 	if !a.asks {
-		return ifs, thens, nil
+		return txn
 	}
-	ifsSecond, thensSecond := o.end(a, second)
-	look := []*pb.RequestOp{
+	other := o.end(a, second)
+	other.Failure = []*pb.RequestOp{
 		opGet(k.hold(o.req.Volume, Exclusive, o.c.name, o.req.Node)),
 		opGet(k.hold(o.req.Volume, Shared, o.c.name, o.req.Node)),
 		opGet(k.detachment(o.req.Volume, Exclusive, o.c.name, o.req.Node)),
 		opGet(k.detachment(o.req.Volume, Shared, o.c.name, o.req.Node)),
 	}
-	return ifs, thens, []*pb.RequestOp{opNested(ifsSecond, thensSecond, look)}
+	txn.Failure = []*pb.RequestOp{opNested(other)}
+	return txn
 }
 
 // modes are the two in the order in which they are tried.
@@ -151,7 +152,7 @@ func (o *detach) modes() (first, second Mode) {
 }
 
 // end is the transaction that ends the node's hold in one mode.
-func (o *detach) end(a attempt, m Mode) ([]*pb.Compare, []*pb.RequestOp) {
+func (o *detach) end(a attempt, m Mode) *pb.TxnRequest {
 	hold := o.c.ledger.keys.hold(o.req.Volume, m, o.c.name, o.req.Node)
 	ifs := createdBy(hold, a.r)
 	if failpoint.Planted(failpoint.DropR) {
@@ -160,8 +161,8 @@ func (o *detach) end(a attempt, m Mode) ([]*pb.Compare, []*pb.RequestOp) {
 	if o.req.Token != 0 && !failpoint.Planted(failpoint.DropTokenCompare) {
 		ifs = []*pb.Compare{created(hold, o.req.Token.Revision())}
 	}
-	thens := o.c.ledger.endOps(Hold{Volume: o.req.Volume, Mode: m, Cluster: o.c.name, Node: o.req.Node}, o.detachment(m), a.leases.main)
-	return ifs, thens
+	h := Hold{Volume: o.req.Volume, Mode: m, Cluster: o.c.name, Node: o.req.Node}
+	return &pb.TxnRequest{Compare: ifs, Success: o.c.ledger.endOps(h, o.detachment(m), a.leases.main)}
 }
 
 func (o *detach) detachment(m Mode) Detachment {
@@ -198,9 +199,6 @@ func (o *detach) settle(a attempt, answer *pb.TxnResponse) error {
 	first, second := o.modes()
 	if answer.Succeeded {
 		return o.done(a, first)
-	}
-	if !a.asks {
-		return errUnasked
 	}
 	nested := answer.Responses[0].GetResponseTxn()
 	if nested.Succeeded {

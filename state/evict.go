@@ -95,19 +95,21 @@ func (o *evict) detachment() Detachment {
 	}
 }
 
-func (o *evict) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
+func (o *evict) branch(a attempt) *pb.TxnRequest {
 	k, h := o.l.keys, o.hold
 	hold, attachment := k.hold(h.Volume, h.Mode, h.Cluster, h.Node), k.attachment(h.Cluster, h.Node, h.Volume)
 	entry := entryValue{
 		At: o.at, Action: ActionEvicted, Volume: h.Volume, Node: h.Node, Mode: h.Mode, Token: h.Token,
 		Reason: "lapsed", By: o.by, Why: o.why,
 	}
-	return []*pb.Compare{created(hold, h.Revision), absent(attachment)},
-		append(o.l.endOps(h, o.detachment(), a.leases.main), o.l.journalPut(h.Cluster, o.id, entry, a.leases.journal)),
-		[]*pb.RequestOp{
+	return &pb.TxnRequest{
+		Compare: []*pb.Compare{created(hold, h.Revision), absent(attachment)},
+		Success: append(o.l.endOps(h, o.detachment(), a.leases.main), o.l.journalPut(h.Cluster, o.id, entry, a.leases.journal)),
+		Failure: []*pb.RequestOp{
 			opCount(attachment),
 			opGet(k.detachment(h.Volume, h.Mode, h.Cluster, h.Node)),
-		}
+		},
+	}
 }
 
 func (o *evict) wait() (begun, waitPut) { return o.begun, o.l.detachmentPut(o.detachment()) }

@@ -50,32 +50,104 @@ func (s slot) late() bool {
 // where there is none.
 type leases struct{ main, session, journal slot }
 
-// pool hands out the slots of one lease after another. Its mutex is held while
-// a lease is granted, so that callers at the same time share it.
-type pool struct {
-	mu    sync.Mutex
+// granted is a lease as etcd has granted it.
+type granted struct {
 	lease LeaseID
-	used  int
-	// fresh is until when the lease may be handed out without asking etcd.
+	// fresh is until when it may be handed out without asking etcd.
 	fresh time.Time
 	// asked and whole are those of the slots of a wait's lease.
 	asked, whole time.Time
 }
 
-// drop forgets a lease that etcd no longer knows.
+// slot is a place on it.
+func (g granted) slot() slot { return slot{id: g.lease, asked: g.asked, whole: g.whole} }
+
+// maxAhead bounds the leases that a pool has ready: as many as requests are filled
+// with while one is granted.
+const maxAhead = 2 * requestsUnderWay
+
+// pool hands out the slots of one lease after another. Its mutex is held while
+// a lease is granted for a caller, so that callers at the same time share it.
+// Leases that are filled quickly are granted ahead, so that nobody waits for them.
+type pool struct {
+	ledger *Ledger
+	mu     sync.Mutex
+	granted
+	used int
+	// ready are granted ahead of need, ahead is how many there should be, and
+	// coming how many etcd is being asked for.
+	ready         []granted
+	ahead, coming int
+}
+
+// drop forgets a lease that etcd no longer knows, and those that were granted
+// with it.
 func (p *pool) drop(id LeaseID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.lease == id {
-		p.lease = 0
+		p.lease, p.ready = 0, nil
+	}
+}
+
+// fill takes a slot of the lease that is being filled, or of the next one.
+func (p *pool) fill(ctx context.Context, grant func(context.Context) (granted, error)) (slot, error) {
+	filled := p.lease != 0 && p.used >= leaseRecords
+	if p.lease == 0 || filled {
+		if !p.next() {
+			g, err := grant(ctx)
+			if err != nil {
+				return slot{}, err
+			}
+			p.granted, p.used = g, 0
+			if filled {
+				p.ahead = min(2*p.ahead+1, maxAhead)
+			}
+		}
+	}
+	p.used++
+	p.prepare(grant)
+	return p.slot(), nil
+}
+
+// next goes on with a lease that was granted ahead. One that nobody needed while
+// it was fresh says that there are too many.
+func (p *pool) next() bool {
+	for len(p.ready) > 0 {
+		g := p.ready[0]
+		p.ready = p.ready[1:]
+		if time.Now().Before(g.fresh) {
+			p.granted, p.used = g, 0
+			return true
+		}
+		p.ahead /= 2
+	}
+	return false
+}
+
+// prepare has leases granted ahead, where some are missing. What goes wrong with
+// that is for whoever needs one to find out.
+func (p *pool) prepare(grant func(context.Context) (granted, error)) {
+	for ; len(p.ready)+p.coming < p.ahead; p.coming++ {
+		started := p.ledger.writer.background(func(ctx context.Context) {
+			g, err := grant(ctx)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.coming--
+			if err != nil {
+				p.ahead = 0
+				return
+			}
+			p.ready = append(p.ready, g)
+		})
+		if !started {
+			return
+		}
 	}
 }
 
 // sessionPool hands out leases for the attachments of one cluster.
-type sessionPool struct {
-	pool
-	ledger *Ledger
-}
+type sessionPool struct{ pool }
 
 // take returns a slot of a lease with at least a third of the session TTL
 // before it. It keeps nothing alive: that is for the cluster's keeper.
@@ -85,17 +157,14 @@ func (p *sessionPool) take(ctx context.Context) (slot, error) {
 	if p.lease != 0 && p.used < leaseRecords && time.Now().After(p.fresh) {
 		p.look(ctx)
 	}
-	if p.lease == 0 || p.used >= leaseRecords {
-		begun := time.Now()
-		id, err := p.ledger.grant(ctx, p.ledger.cfg.AttachmentTTL)
-		if err != nil {
-			return slot{}, err
-		}
-		p.lease, p.used = id, 0
-		p.fresh = begun.Add(p.ledger.cfg.AttachmentTTL * 2 / 3)
-	}
-	p.used++
-	return slot{id: p.lease}, nil
+	return p.fill(ctx, p.grant)
+}
+
+func (p *sessionPool) grant(ctx context.Context) (granted, error) {
+	ttl := p.ledger.cfg.AttachmentTTL
+	asked := time.Now()
+	id, err := p.ledger.grant(ctx, ttl)
+	return granted{lease: id, fresh: asked.Add(ttl * 2 / 3)}, err
 }
 
 // look asks whether a keeper has kept the lease alive, and forgets it if not.
@@ -136,28 +205,20 @@ func newWaitPool(l *Ledger) *waitPool {
 // came too late before.
 func (w *waitPool) take(ctx context.Context, wait time.Duration, doublings int) (slot, error) {
 	k := waitKey{wait: wait, doublings: min(doublings, maxBudgetDoublings)}
-	budget := waitBudget << k.doublings
 	p := w.pool(k)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	past := time.Now().After(p.fresh) && !failpoint.Planted(failpoint.LeasePastPeriod)
-	if p.lease == 0 || p.used >= leaseRecords || past {
-		s, err := w.grant(ctx, wait, k.doublings)
-		if err != nil {
-			return slot{}, err
-		}
-		p.lease, p.used = s.id, 0
-		p.asked, p.fresh, p.whole = s.asked, s.asked.Add(budget/handoutShare), s.whole
+	if time.Now().After(p.fresh) && !failpoint.Planted(failpoint.LeasePastPeriod) {
+		p.lease = 0
 	}
-	p.used++
-	return slot{id: p.lease, asked: p.asked, whole: p.whole}, nil
+	return p.fill(ctx, func(ctx context.Context) (granted, error) { return w.grant(ctx, wait, k.doublings) })
 }
 
 // grant gets a new lease for a wait.
-func (w *waitPool) grant(ctx context.Context, wait time.Duration, doublings int) (slot, error) {
+func (w *waitPool) grant(ctx context.Context, wait time.Duration, doublings int) (granted, error) {
 	budget, asked := waitBudget<<doublings, time.Now()
 	id, err := w.ledger.grant(ctx, wait+budget)
-	return slot{id: id, asked: asked, whole: asked.Add(budget)}, err
+	return granted{lease: id, asked: asked, fresh: asked.Add(budget / handoutShare), whole: asked.Add(budget)}, err
 }
 
 // takeMany is take for n records at a time. Where they fill most of a lease they
@@ -168,16 +229,16 @@ func (w *waitPool) takeMany(ctx context.Context, wait time.Duration, doublings, 
 		own, rest = own+1, 0
 	}
 	slots := make([]slot, 0, n)
-	granted := make([]slot, own)
+	leases := make([]granted, own)
 	errs := make([]error, own)
 	var joined sync.WaitGroup
 	for i := range own {
-		joined.Go(func() { granted[i], errs[i] = w.grant(ctx, wait, doublings) })
+		joined.Go(func() { leases[i], errs[i] = w.grant(ctx, wait, doublings) })
 	}
 	joined.Wait()
-	for _, s := range granted {
+	for _, g := range leases {
 		for range min(leaseRecords, n-len(slots)-rest) {
-			slots = append(slots, s)
+			slots = append(slots, g.slot())
 		}
 	}
 	err := errors.Join(errs...)
@@ -202,7 +263,7 @@ func (w *waitPool) pool(k waitKey) *pool {
 		if len(w.pools) >= maxWaitPools {
 			clear(w.pools)
 		}
-		p = &pool{}
+		p = &pool{ledger: w.ledger}
 		w.pools[k] = p
 	}
 	return p

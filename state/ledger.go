@@ -122,7 +122,7 @@ func (l *Ledger) create(ctx context.Context) (LedgerRecord, error) {
 // finds its own.
 func (l *Ledger) putOnce(ctx context.Context, key, value string) error {
 	return l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
-		resp, err := l.transact(ctx, []*pb.Compare{absent(key)}, []*pb.RequestOp{opPut(key, value)}, nil)
+		resp, err := l.transact(ctx, &pb.TxnRequest{Compare: []*pb.Compare{absent(key)}, Success: []*pb.RequestOp{opPut(key, value)}})
 		if err != nil {
 			return nil, err
 		}

@@ -165,7 +165,7 @@ func sendLate(t testing.TB, c *Cluster, guard guard, op operation, r int64) erro
 	if err := c.ledger.writer.submit(t.Context(), call); err != nil {
 		return err
 	}
-	return op.settle(call.attempt, call.answer)
+	return call.settle()
 }
 
 // lapse ends an attachment the way its lease's end does.

@@ -128,12 +128,12 @@ func (o *migrate) take(ctx context.Context) (leases, error) {
 	return leases{main: window, session: session}, err
 }
 
-func (o *migrate) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
+func (o *migrate) branch(a attempt) *pb.TxnRequest {
 	k := o.c.ledger.keys
 	v, to := o.req.Volume, o.req.Target
 	source := k.hold(v, Exclusive, o.c.name, o.req.Source)
 	all, allEnd := k.under(kindHold, v)
-	ifs = []*pb.Compare{
+	ifs := []*pb.Compare{
 		created(source, o.req.SourceToken.Revision()),
 		emptyRange(all, source), emptyRange(after(source), allEnd),
 		absent(k.migration(v)),
@@ -143,14 +143,14 @@ func (o *migrate) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.Reque
 		ifs = append(ifs, o.target.compare())
 	}
 	window := o.window(a)
-	thens = []*pb.RequestOp{
+	thens := []*pb.RequestOp{
 		opPut(k.hold(v, Exclusive, to.Cluster, to.Node),
 			encode(holdValue{NodeUID: o.req.TargetUID, Epoch: a.epoch, Since: o.since, By: o.c.ledger.cfg.By})),
 		opLeased(k.attachment(to.Cluster, to.Node, v),
 			encode(attachmentValue{Mode: Exclusive, NodeUID: o.req.TargetUID, Epoch: a.epoch, Since: o.since}), a.leases.session),
 		opLeased(window.key, window.value, a.leases.main),
 	}
-	return ifs, thens, append(k.reading(v), opGet(k.cluster(to.Cluster)))
+	return &pb.TxnRequest{Compare: ifs, Success: thens, Failure: append(k.reading(v), opGet(k.cluster(to.Cluster)))}
 }
 
 // window is the migration's own record.
@@ -276,15 +276,15 @@ func (o *finish) detachment() Detachment {
 	}
 }
 
-func (o *finish) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
+func (o *finish) branch(a attempt) *pb.TxnRequest {
 	k := o.c.ledger.keys
-	ifs = []*pb.Compare{
+	ifs := []*pb.Compare{
 		created(k.migration(o.m.Volume), o.m.Revision),
 		created(k.hold(o.m.Volume, Exclusive, o.loser.Cluster, o.loser.Node), o.token.Revision()),
 	}
 	loser := Hold{Volume: o.m.Volume, Mode: Exclusive, Cluster: o.loser.Cluster, Node: o.loser.Node}
 	look := opGet(k.detachment(o.m.Volume, Exclusive, o.loser.Cluster, o.loser.Node))
-	return ifs, o.c.ledger.endOps(loser, o.detachment(), a.leases.main), []*pb.RequestOp{look}
+	return &pb.TxnRequest{Compare: ifs, Success: o.c.ledger.endOps(loser, o.detachment(), a.leases.main), Failure: []*pb.RequestOp{look}}
 }
 
 func (o *finish) wait() (begun, waitPut) {

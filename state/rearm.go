@@ -65,13 +65,15 @@ func (o *rearm) take(ctx context.Context) (leases, error) {
 	return leases{session: session}, err
 }
 
-func (o *rearm) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
+func (o *rearm) branch(a attempt) *pb.TxnRequest {
 	k, h := o.c.ledger.keys, o.hold
 	attachment := k.attachment(h.Cluster, h.Node, h.Volume)
 	value := attachmentValue{Mode: h.Mode, NodeUID: h.NodeUID, Epoch: h.Token.Epoch(), Since: h.Since, Token: h.Token}
-	return []*pb.Compare{created(k.hold(h.Volume, h.Mode, h.Cluster, h.Node), h.Revision), unchanged(attachment, o.attachment)},
-		[]*pb.RequestOp{opLeased(attachment, encode(value), a.leases.session)},
-		[]*pb.RequestOp{opGet(attachment)}
+	return &pb.TxnRequest{
+		Compare: []*pb.Compare{created(k.hold(h.Volume, h.Mode, h.Cluster, h.Node), h.Revision), unchanged(attachment, o.attachment)},
+		Success: []*pb.RequestOp{opLeased(attachment, encode(value), a.leases.session)},
+		Failure: []*pb.RequestOp{opGet(attachment)},
+	}
 }
 
 func (o *rearm) settle(a attempt, answer *pb.TxnResponse) error {
@@ -139,10 +141,12 @@ func (o *gather) take(ctx context.Context) (leases, error) {
 	return leases{session: session}, err
 }
 
-func (o *gather) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
+func (o *gather) branch(a attempt) *pb.TxnRequest {
 	attachment := o.c.ledger.keys.attachment(o.at.Cluster, o.at.Node, o.at.Volume)
-	return []*pb.Compare{unchanged(attachment, o.at.ModRevision)},
-		[]*pb.RequestOp{opRelease(attachment, a.leases.session)}, nil
+	return &pb.TxnRequest{
+		Compare: []*pb.Compare{unchanged(attachment, o.at.ModRevision)},
+		Success: []*pb.RequestOp{opRelease(attachment, a.leases.session)},
+	}
 }
 
 func (o *gather) settle(_ attempt, answer *pb.TxnResponse) error {

@@ -110,7 +110,7 @@ func (ld *Leadership) commit(ctx context.Context, ops []*pb.RequestOp) (*pb.TxnR
 		ifs, _ := g.compares(l)
 		sent := l.seen.Load()
 		failpoint.Reach(ctx, failpoint.Sending)
-		resp, err := l.transact(ctx, ifs, ops, g.reads(l))
+		resp, err := l.transact(ctx, &pb.TxnRequest{Compare: ifs, Success: ops, Failure: g.reads(l)})
 		if err != nil {
 			f, err := l.classify(err)
 			return nil, outcome(f == ambiguous, err)

@@ -148,7 +148,7 @@ func (r *removing) transaction(g group, at time.Time, graces []slot, journal slo
 		thens = append(thens, l.endOps(h, d, graces[i])...)
 	}
 	thens = append(thens, l.journalPut(c, newID(), r.entry(g, at), journal))
-	return opNested(ifs, thens, r.reads(g))
+	return opNested(&pb.TxnRequest{Compare: ifs, Success: thens, Failure: r.reads(g)})
 }
 
 // entry is the journal's, of all members.

@@ -73,18 +73,16 @@ func rangeTo(end string) []byte {
 }
 
 // opNested is a transaction within another, with its own compares and answer.
-func opNested(ifs []*pb.Compare, thens, elses []*pb.RequestOp) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{
-		RequestTxn: &pb.TxnRequest{Compare: ifs, Success: thens, Failure: elses},
-	}}
+func opNested(r *pb.TxnRequest) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: r}}
 }
 
 // maxRequestBytes is what etcd's client sends at most in one request.
 const maxRequestBytes = 2 << 20
 
 // transact sends one transaction, as clientv3's Txn does.
-func (l *Ledger) transact(ctx context.Context, ifs []*pb.Compare, thens, elses []*pb.RequestOp) (*pb.TxnResponse, error) {
-	resp, err := l.kv.Txn(ctx, &pb.TxnRequest{Compare: ifs, Success: thens, Failure: elses},
+func (l *Ledger) transact(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	resp, err := l.kv.Txn(ctx, r,
 		grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(maxRequestBytes), grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	return resp, clientv3.ContextError(ctx, err)
 }

@@ -177,7 +177,9 @@ func (l *Ledger) tryFreeze(ctx context.Context, cluster string, known Known, why
 		entry := entryValue{At: value.Since, Action: ActionFrozen, By: value.By, Why: why, Reason: "restore-noticed"}
 		put = append(put, l.journalPut(cluster, newID(), entry, slot{id: LeaseID(lease.ID)}))
 	}
-	resp, err := l.transact(ctx, []*pb.Compare{unchanged(l.keys.ledger(), rec.ModRevision), unchanged(k, before)}, put, nil)
+	resp, err := l.transact(ctx, &pb.TxnRequest{
+		Compare: []*pb.Compare{unchanged(l.keys.ledger(), rec.ModRevision), unchanged(k, before)}, Success: put,
+	})
 	if err != nil || !resp.Succeeded {
 		return false, err
 	}

@@ -173,7 +173,7 @@ func (l *Ledger) read(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnRes
 func (l *Ledger) look(ctx context.Context, ops []*pb.RequestOp) (*pb.TxnResponse, error) {
 	var resp *pb.TxnResponse
 	err := l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
-		r, err := l.transact(ctx, nil, ops, nil)
+		r, err := l.transact(ctx, &pb.TxnRequest{Success: ops})
 		if err != nil {
 			return nil, err
 		}

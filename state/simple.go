@@ -34,8 +34,8 @@ func (o *simple) take(ctx context.Context) (leases, error) {
 	return o.leases(ctx)
 }
 
-func (o *simple) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
-	return o.ifs, o.thens(a), []*pb.RequestOp{opGet(o.look)}
+func (o *simple) branch(a attempt) *pb.TxnRequest {
+	return &pb.TxnRequest{Compare: o.ifs, Success: o.thens(a), Failure: []*pb.RequestOp{opGet(o.look)}}
 }
 
 func (o *simple) settle(a attempt, answer *pb.TxnResponse) error {

@@ -82,10 +82,12 @@ func (o *renew) take(ctx context.Context) (leases, error) {
 	return leases{main: main}, err
 }
 
-func (o *renew) branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp) {
-	return []*pb.Compare{unchanged(o.put.key, o.revision)},
-		[]*pb.RequestOp{opLeased(o.put.key, o.put.value, a.leases.main)},
-		[]*pb.RequestOp{opGet(o.put.key)}
+func (o *renew) branch(a attempt) *pb.TxnRequest {
+	return &pb.TxnRequest{
+		Compare: []*pb.Compare{unchanged(o.put.key, o.revision)},
+		Success: []*pb.RequestOp{opLeased(o.put.key, o.put.value, a.leases.main)},
+		Failure: []*pb.RequestOp{opGet(o.put.key)},
+	}
 }
 
 func (o *renew) settle(a attempt, answer *pb.TxnResponse) error {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -28,10 +27,9 @@ type operation interface {
 	// take gets the leases that the operation's records go under.
 	take(ctx context.Context) (leases, error)
 	// branch builds the nested transaction.
-	branch(a attempt) (ifs []*pb.Compare, thens, elses []*pb.RequestOp)
+	branch(a attempt) *pb.TxnRequest
 	// settle reads the nested answer. It returns errPast if the only thing in
-	// the way is a record newer than a.r, and errUnasked if the branch was built
-	// without what would tell: it is then sent again, and asks.
+	// the way is a record newer than a.r.
 	settle(a attempt, answer *pb.TxnResponse) error
 }
 
@@ -45,9 +43,9 @@ type attempt struct {
 	leases leases
 	// resent: it was sent before, and no answer came.
 	resent bool
-	// asks: what stands in the way is to be read in the same request. What is
-	// likely to succeed does not ask: all that an operation could ever want to know
-	// is most of its bytes, which etcd decodes twice, logs and checks access to.
+	// asks: what stands in the way is to be read in the same request. What is likely
+	// to succeed need not ask: all that an operation could want to know is most of
+	// its bytes, which etcd decodes twice, logs, and checks everyone's access to.
 	asks bool
 	// revision is the answer's; set for settle only.
 	revision int64
@@ -71,6 +69,9 @@ type call struct {
 	attempt attempt
 	done    chan struct{}
 	taken   atomic.Bool // by a request, or by its caller who no longer waits
+
+	// unasked: it did not ask, and was built without what would tell.
+	unasked bool
 
 	// Set before done is closed.
 	answer *pb.TxnResponse
@@ -106,6 +107,17 @@ func (w *writer) close() {
 	w.mu.Unlock()
 	w.stop()
 	w.joined.Wait()
+}
+
+// background runs what no caller waits for, unless the writer is closed. Its
+// context ends with the writer, which waits for it.
+func (w *writer) background(run func(context.Context)) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		w.joined.Go(func() { run(w.ctx) })
+	}
+	return !w.closed
 }
 
 // submit sends a call once and waits for its answer. If ctx ends first the call
@@ -196,7 +208,7 @@ func (w *writer) send(batch []*call) {
 	defer cancel()
 	resp, err := w.commit(ctx, batch)
 	var why error
-	if err == nil && !resp.Succeeded {
+	if err == nil && !resp.Succeeded && !flat(batch) {
 		if why = batch[0].guard.learn(w.ledger, resp); why == nil {
 			why = errGuard
 		}
@@ -219,7 +231,7 @@ func (w *writer) send(batch []*call) {
 		case why != nil:
 			c.err = why
 		default:
-			c.answer = resp.Responses[i].GetResponseTxn()
+			c.answer = answerOf(batch, resp, i)
 			c.attempt.revision = resp.Header.Revision
 		}
 		close(c.done)
@@ -255,17 +267,12 @@ var errGuard = errors.New("the guard's records have moved")
 // with the revision that the guard compares.
 func (w *writer) commit(ctx context.Context, batch []*call) (*pb.TxnResponse, error) {
 	g := batch[0].guard
-	ifs, epoch := g.compares(w.ledger)
-	ops := make([]*pb.RequestOp, 0, len(batch))
-	for _, c := range batch {
-		c.attempt.epoch = epoch
-		ops = append(ops, opNested(c.op.branch(c.attempt)))
-	}
+	request := w.request(batch)
 	if err := oneAVolume(batch); err != nil {
 		return nil, err
 	}
 	sent := w.ledger.seen.Load()
-	resp, err := w.ledger.transact(ctx, ifs, ops, g.reads(w.ledger))
+	resp, err := w.ledger.transact(ctx, request)
 	if err != nil {
 		for _, c := range batch {
 			// Refused for a lease, maybe: one that was empty somebody else can have put a key on.
@@ -282,6 +289,42 @@ func (w *writer) commit(ctx context.Context, batch []*call) (*pb.TxnResponse, er
 	return resp, nil
 }
 
+func (w *writer) request(batch []*call) *pb.TxnRequest {
+	g := batch[0].guard
+	ifs, epoch := g.compares(w.ledger)
+	nested := make([]*pb.RequestOp, len(batch))
+	for i, c := range batch {
+		c.attempt.epoch = epoch
+		branch := c.op.branch(c.attempt)
+		c.unasked = !c.attempt.asks && len(branch.Failure) == 0
+		if flat(batch) {
+			return &pb.TxnRequest{Compare: append(ifs, branch.Compare...), Success: branch.Success}
+		}
+		nested[i] = opNested(branch)
+	}
+	return &pb.TxnRequest{Compare: ifs, Success: nested, Failure: g.reads(w.ledger)}
+}
+
+// flat says of a request whose operations are built whether it has but one, which
+// asks nothing: then its compares stand with the guard's. Which of them failed it
+// finds out when it asks.
+func flat(batch []*call) bool { return len(batch) == 1 && batch[0].unasked }
+
+func answerOf(batch []*call, resp *pb.TxnResponse, i int) *pb.TxnResponse {
+	if flat(batch) {
+		return resp
+	}
+	return resp.Responses[i].GetResponseTxn()
+}
+
+// settle is the operation's, of an answer to it.
+func (c *call) settle() error {
+	if c.unasked && !c.answer.Succeeded {
+		return errUnasked
+	}
+	return c.op.settle(c.attempt, c.answer)
+}
+
 // oneAVolume is the last look at a request before it goes: two operations
 // about one volume in it would both succeed.
 func oneAVolume(batch []*call) error {
@@ -293,115 +336,4 @@ func oneAVolume(batch []*call) error {
 		about[c.about] = !failpoint.Planted(failpoint.ShareVolume)
 	}
 	return nil
-}
-
-// do sends an operation about a volume (or a key that is no volume's) until its
-// outcome is known, ctx ends, or half a grace has passed.
-func (l *Ledger) do(ctx context.Context, g guard, about string, op operation) (attempt, error) {
-	if err := l.writable(); err != nil {
-		return attempt{}, err
-	}
-	return l.pursue(ctx, g, about, op, attempt{r: l.seen.Load()})
-}
-
-// pursue is do from an attempt on; one that is a resend has an unknown outcome.
-func (l *Ledger) pursue(ctx context.Context, g guard, about string, op operation, a attempt) (attempt, error) {
-	until := time.Now().Add(l.patience())
-	var wait backoff
-	unknown := a.resent
-	a.asks = a.asks || unknown
-	for tries := 0; ; tries++ {
-		if err := g.ready(ctx, l); err != nil {
-			return a, outcome(unknown, err)
-		}
-		c := &call{about: about, op: op, guard: g, attempt: a, done: make(chan struct{})}
-		err := l.writer.submit(ctx, c)
-		if err == nil {
-			a = c.attempt
-			err = op.settle(a, c.answer)
-			if err == nil || unknown || !errors.Is(err, errPast) && !errors.Is(err, errUnasked) {
-				// After an unanswered send no refusal is the last word: what stands
-				// in the way may go, and the first send still arrive.
-				return a, outcome(unknown && err != nil, err)
-			}
-			// Nothing that was sent is in doubt, so the call may begin anew from here.
-			a.r, a.asks = a.revision, true
-			if errors.Is(err, errUnasked) {
-				continue
-			}
-		} else if final, sent := c.verdict(ctx, err); final {
-			l.lookAfter(c, g, err)
-			return a, outcome(unknown || sent, err)
-		} else {
-			unknown = unknown || sent
-			a.resent, a.asks = unknown, a.asks || unknown
-		}
-		if time.Now().After(until) {
-			return a, outcome(unknown, fmt.Errorf("%w: %w", ErrUnavailable, err))
-		}
-		if !errors.Is(err, errGuard) && !errors.Is(err, errPast) || tries > 0 {
-			if werr := wait.wait(ctx); werr != nil {
-				return a, outcome(unknown, werr)
-			}
-		}
-	}
-}
-
-// lasting is an operation whose record is a wait.
-type lasting interface {
-	wait() (begun, waitPut)
-}
-
-// lookAfter sees to the wait of a call whose caller is gone before the answer:
-// carried out too late for its lease, the wait would be cut short. It goes on
-// for as long as the caller's own call would have.
-func (l *Ledger) lookAfter(c *call, g guard, err error) {
-	var gone *sentError
-	op, lasts := c.op.(lasting)
-	if !lasts || !errors.As(err, &gone) {
-		return
-	}
-	l.writer.mu.Lock()
-	defer l.writer.mu.Unlock()
-	if l.writer.closed {
-		return
-	}
-	l.writer.joined.Go(func() {
-		<-c.done
-		err := c.err
-		switch {
-		case err == nil:
-			err = c.op.settle(c.attempt, c.answer)
-		case c.fate == ambiguous:
-			_, err = l.pursue(l.writer.ctx, g, c.about, c.op, attempt{r: c.attempt.r, resent: true})
-		}
-		b, put := op.wait()
-		if err != nil || put.key == "" {
-			return
-		}
-		if err := l.wholeWait(l.writer.ctx, g, b, put); err != nil {
-			l.log.Warn("a wait may end early", "key", put.key, "error", err)
-		}
-	})
-}
-
-// verdict says of a call that got no answer whether it is to be sent no more,
-// and whether it may have been carried out.
-func (c *call) verdict(ctx context.Context, err error) (final, sent bool) {
-	var gone *sentError
-	switch {
-	case errors.As(err, &gone), errors.Is(err, ErrRestored):
-		return true, true
-	case errors.Is(err, errGuard):
-		return ctx.Err() != nil, false
-	}
-	return c.fate == refused || ctx.Err() != nil, c.fate == ambiguous
-}
-
-// outcome says of an error whether the operation may have happened all the same.
-func outcome(unknown bool, err error) error {
-	if unknown && !failpoint.Planted(failpoint.UnknownAsFailed) {
-		return fmt.Errorf("%w: it was sent, and may or may not be carried out: %w", ErrUnknownOutcome, err)
-	}
-	return err
 }
