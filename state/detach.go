@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -130,6 +131,9 @@ func (o *detach) branch(a attempt) *pb.TxnRequest {
 	first, second := o.modes()
 	txn := o.end(a, first)
 	if !a.asks {
+		// No migration to end is the same to the caller, and less for etcd to do.
+		txn.Compare = append(txn.Compare, absent(k.migration(o.req.Volume)))
+		txn.Success = slices.Delete(txn.Success, endsMigration, endsMigration+1)
 		return txn
 	}
 	other := o.end(a, second)
@@ -171,6 +175,9 @@ func (o *detach) detachment(m Mode) Detachment {
 		Token: o.req.Token, At: o.at, Grace: o.req.Grace, Reason: o.req.Reason, By: o.c.ledger.cfg.By,
 	}
 }
+
+// endsMigration is where endOps deletes the migration's window.
+const endsMigration = 2
 
 // endOps ends a hold: what every end does, whoever decides it. What it deletes
 // of a migration ends that too.

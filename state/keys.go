@@ -53,7 +53,12 @@ func newKeys(prefix string) keys {
 }
 
 func (k keys) join(kd kind, parts ...string) string {
+	size := len(k.root) + len(kd)
+	for _, p := range parts {
+		size += len("/") + len(p)
+	}
 	var b strings.Builder
+	b.Grow(size + escapedLen)
 	b.WriteString(k.root)
 	b.WriteString(string(kd))
 	for _, p := range parts {
@@ -193,16 +198,19 @@ func plain(c byte) bool {
 // escape writes every byte outside [A-Za-z0-9._~-] as %XX, so that a part never
 // contains a slash and two parts never have one form.
 func escape(b *strings.Builder, part string) {
+	from := 0
 	for i := range len(part) {
 		c := part[i]
 		if plain(c) {
-			b.WriteByte(c)
 			continue
 		}
+		b.WriteString(part[from:i])
+		from = i + 1
 		b.WriteByte('%')
 		b.WriteByte(upperHex[c>>4])
 		b.WriteByte(upperHex[c&15])
 	}
+	b.WriteString(part[from:])
 }
 
 // unescape undoes escape and refuses every other form, also one that would
