@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -242,4 +243,49 @@ func TestWaitsBelowTheServersFloor(t *testing.T) {
 	mustBe(t, err, ErrInvalid)
 	mustBe(t, l.Pause(t.Context(), "a", "op", "why", short), ErrInvalid)
 	mustHold(t, l, "pvc-1", StateAttached, Place{"a", "node-1"})
+}
+
+// Where leases are filled quickly the next is there before it is needed: a caller
+// that could have none granted gets a slot of it.
+func TestLease_GrantedAheadOnceTheyAreFilled(t *testing.T) {
+	l := openLedger(t)
+	c := asCluster(t, l, "a")
+	take := func(n int) {
+		t.Helper()
+		for range n {
+			_, err := c.sessions.take(t.Context())
+			mustBe(t, err, nil)
+		}
+	}
+	ready := func() int {
+		c.sessions.mu.Lock()
+		defer c.sessions.mu.Unlock()
+		return len(c.sessions.ready)
+	}
+	take(leaseRecords)
+	if ready() != 0 {
+		t.Error("a lease was granted ahead before one was filled")
+	}
+	take(1)
+	for ready() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	take(leaseRecords - 1)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.sessions.take(over); err != nil {
+		t.Errorf("the lease that was granted ahead is not used: %v", err)
+	}
+	for ready() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	take(leaseRecords - 1)
+	c.sessions.mu.Lock()
+	for i := range c.sessions.ready {
+		c.sessions.ready[i].fresh = time.Now().Add(-time.Nanosecond)
+	}
+	c.sessions.mu.Unlock()
+	if _, err := c.sessions.take(over); err == nil {
+		t.Error("a lease was handed out that is no longer fresh")
+	}
 }

@@ -161,11 +161,21 @@ func remove(t testing.TB, ld *Leadership, o Orphan) EndResult {
 // process had seen revision r, and returns what it was told.
 func sendLate(t testing.TB, c *Cluster, guard guard, op operation, r int64) error {
 	t.Helper()
-	call := &call{about: "pvc-1", op: op, guard: guard, attempt: attempt{r: r, asks: true}, done: make(chan struct{})}
+	return sendOnce(t, c, guard, op, attempt{r: r, asks: true})
+}
+
+func sendOnce(t testing.TB, c *Cluster, guard guard, op operation, a attempt) error {
+	t.Helper()
+	call := &call{about: "pvc-1", op: op, guard: guard, attempt: a, done: make(chan struct{})}
 	if err := c.ledger.writer.submit(t.Context(), call); err != nil {
 		return err
 	}
 	return call.settle()
+}
+
+// isOrNil is errors.Is, with nil for no error.
+func isOrNil(err, want error) bool {
+	return err == nil && want == nil || want != nil && errors.Is(err, want)
 }
 
 // lapse ends an attachment the way its lease's end does.
