@@ -30,10 +30,12 @@ func volumeName(i int) string { return fmt.Sprintf("volume-%033d", i) }
 func nodeNames(n int) []string {
 	names := make([]string, n)
 	for i := range names {
-		names[i] = fmt.Sprintf("holdfast-bench-%05d", i)
+		names[i] = nodeName(i)
 	}
 	return names
 }
+
+func nodeName(i int) string { return fmt.Sprintf("holdfast-bench-%05d", i) }
 
 // gone tells when the watch of a ledger has seen so many attachments deleted, of
 // a node or of all if it is empty. The watch begins with the call, and it has to

@@ -22,6 +22,7 @@ type Workload struct {
 // etcd big comes last.
 func Workloads() []Workload {
 	return []Workload{
+		attach, detach, churn, conflict,
 		volumeAttachment, orphans, storm, expiry, fanout, resync, coldstart,
 	}
 }
