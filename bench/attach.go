@@ -27,9 +27,10 @@ var attach = Workload{
 		}
 		defer func() { _ = plain.close() }()
 		var curves curves
+		attaching := attaching(cluster)
 		for _, callers := range r.Sizes.Callers {
 			sides := []Side{
-				r.looping("holdfast", callers, attaching(cluster)),
+				r.looping("holdfast", callers, attaching),
 				r.looping("put", callers, plain.put),
 				r.looping("transaction", callers, plain.attach),
 			}
