@@ -282,8 +282,23 @@ func (w *waitPool) drop(id LeaseID) {
 	}
 }
 
+// noSpace is what etcd has said to one of those who share a request: that there
+// is no space for a lease. The others came before that, and need not ask.
+type noSpace struct{ err error }
+
+type noSpaceKey struct{}
+
+// sharingNoSpace is for one goroutine.
+func sharingNoSpace(ctx context.Context) context.Context {
+	return context.WithValue(ctx, noSpaceKey{}, new(noSpace))
+}
+
 // grant asks etcd for a lease of at least ttl.
 func (l *Ledger) grant(ctx context.Context, ttl time.Duration) (LeaseID, error) {
+	shared, sharing := ctx.Value(noSpaceKey{}).(*noSpace)
+	if sharing && shared.err != nil {
+		return 0, shared.err
+	}
 	seconds := int64((ttl + time.Second - 1) / time.Second)
 	var id clientv3.LeaseID
 	err := l.again(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
@@ -295,7 +310,11 @@ func (l *Ledger) grant(ctx context.Context, ttl time.Duration) (LeaseID, error) 
 		return resp.ResponseHeader, nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("granting a lease of %d s: %w", seconds, err)
+		err = fmt.Errorf("granting a lease of %d s: %w", seconds, err)
+		if sharing && errors.Is(err, ErrNoSpace) {
+			shared.err = err
+		}
+		return 0, err
 	}
 	l.metrics.leaseGranted()
 	return LeaseID(id), nil

@@ -25,6 +25,12 @@ const (
 	ambiguous
 )
 
+// sentError: the caller no longer waits for an answer that may still come.
+type sentError struct{ cause error }
+
+func (e *sentError) Error() string { return e.cause.Error() }
+func (e *sentError) Unwrap() error { return e.cause }
+
 // classify sorts an error of etcd's client, and makes it one of ours.
 func classify(err error) (fate, error) {
 	if errors.Is(err, ErrRestored) || errors.Is(err, ErrInvalid) {

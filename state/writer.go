@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -90,6 +91,7 @@ type writer struct {
 
 	mu      sync.Mutex
 	waiting []*call
+	gone    int // calls taken back since those were last thrown away
 	flying  int
 	closed  bool
 }
@@ -143,6 +145,7 @@ func (w *writer) submit(ctx context.Context, c *call) error {
 	case <-ctx.Done():
 	}
 	if c.taken.CompareAndSwap(false, true) {
+		w.takenBack()
 		return ctx.Err() // c.fate is refused: it was never sent
 	}
 	select {
@@ -153,11 +156,16 @@ func (w *writer) submit(ctx context.Context, c *call) error {
 	}
 }
 
-// sentError: the caller no longer waits for an answer that may still come.
-type sentError struct{ cause error }
-
-func (e *sentError) Error() string { return e.cause.Error() }
-func (e *sentError) Unwrap() error { return e.cause }
+// takenBack throws away what nobody waits for any longer, once it may be half of
+// the queue: while etcd is stalled callers come and give up, and no request goes.
+func (w *writer) takenBack() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.gone++; 2*w.gone > len(w.waiting) {
+		w.waiting = slices.DeleteFunc(w.waiting, func(c *call) bool { return c.taken.Load() })
+		w.gone = 0
+	}
+}
 
 // fly sends requests until no call waits.
 func (w *writer) fly() {
@@ -242,6 +250,7 @@ func (w *writer) send(batch []*call) {
 func (w *writer) lease(batch []*call) []*call {
 	ctx, cancel := context.WithTimeout(w.ctx, w.ledger.cfg.RequestTimeout)
 	defer cancel()
+	ctx = sharingNoSpace(ctx)
 	ready := batch[:0:0]
 	for _, c := range batch {
 		s, err := c.op.take(ctx)
