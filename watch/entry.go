@@ -107,19 +107,43 @@ func (e *entry) recount() {
 	}
 }
 
-func (e *entry) attachments(cluster string) []state.Attachment {
+// held is a record as it is at one moment.
+type held struct {
+	volume string
+	record
+	broken error
+}
+
+// holding copies the records, in no order.
+func (e *entry) holding() []held {
 	if len(e.records) == 0 {
 		return nil
 	}
-	out := make([]state.Attachment, 0, len(e.records))
+	out := make([]held, 0, len(e.records))
 	for volume, r := range e.records {
-		out = append(out, state.Attachment{
-			Volume: volume, Cluster: cluster, Node: e.name,
-			Mode: r.modeOf(), NodeUID: r.uid.Value(), Since: time.UnixMilli(r.since).UTC(), Token: r.token,
-			Lease: r.lease, CreateRevision: r.create, ModRevision: r.mod, Broken: e.broken[volume],
-		})
+		out = append(out, held{volume, *r, e.broken[volume]})
 	}
-	slices.SortFunc(out, func(a, b state.Attachment) int { return strings.Compare(a.Volume, b.Volume) })
+	return out
+}
+
+// attachmentsOf makes of a node's records what callers see, in the order of volumes.
+func attachmentsOf(cluster, node string, all []held) []state.Attachment {
+	if len(all) == 0 {
+		return nil
+	}
+	order := make([]*held, len(all)) // smaller to move about
+	for i := range all {
+		order[i] = &all[i]
+	}
+	slices.SortFunc(order, func(a, b *held) int { return strings.Compare(a.volume, b.volume) })
+	out := make([]state.Attachment, len(all))
+	for i, r := range order {
+		out[i] = state.Attachment{
+			Volume: r.volume, Cluster: cluster, Node: node,
+			Mode: r.modeOf(), NodeUID: r.uid.Value(), Since: time.UnixMilli(r.since).UTC(), Token: r.token,
+			Lease: r.lease, CreateRevision: r.create, ModRevision: r.mod, Broken: r.broken,
+		}
+	}
 	return out
 }
 

@@ -304,13 +304,20 @@ func (ix *index) settle(e *entry, c *changes) {
 
 // view copies what there is of a node.
 func (ix *index) view(name string) NodeView {
+	out, all := ix.glance(name)
+	out.Attachments = attachmentsOf(ix.cluster, name, all)
+	return out
+}
+
+// glance is view without the attachments, and what to make them of: they need no
+// index for it, and who has it may go on.
+func (ix *index) glance(name string) (NodeView, []held) {
 	out := NodeView{Name: name, ContinuousSince: ix.nodes.revision}
 	e := ix.entries[name]
 	if e == nil {
-		return out
+		return out, nil
 	}
 	out.Present, out.Node = e.listed, e.node
-	out.Attachments = e.attachments(ix.cluster)
 	if e.departure != nil {
 		d := *e.departure
 		out.Departure, out.DepartureSeen, out.Returned = &d, e.departureSeen, e.returned == d.ModRevision
@@ -322,7 +329,7 @@ func (ix *index) view(name string) NodeView {
 			out.InGrace[volume] = true
 		}
 	}
-	return out
+	return out, e.holding()
 }
 
 // counts copies what there is of the cluster, without its Sources.

@@ -91,8 +91,10 @@ func (w *Watcher) sources(now time.Time) Sources {
 // of a node that is not present.
 func (w *Watcher) Node(name string) NodeView {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.index.view(name)
+	out, all := w.index.glance(name)
+	w.mu.Unlock()
+	out.Attachments = attachmentsOf(w.cluster, name, all)
+	return out
 }
 
 // HasAttachment says whether a node has an attachment of a volume.
