@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-storage/holdfast/reconcile"
@@ -67,14 +68,9 @@ func (r *Run) joins(ctx context.Context, watcher *watch.Watcher, source *heldNod
 		begun := time.Now()
 		take()
 		watcher.Rejoin()
-		judged := 0
-		for _, name := range names {
-			n := watcher.Node(name)
-			plan := reconcile.Plan(watcher.Cluster(), n, reconcile.Gates{UID: ClusterUID, Leading: true})
-			if plan.Next != reconcile.StepNone {
-				return Measured{}, fmt.Errorf("node %s is there, and the join says %s", name, plan.Next)
-			}
-			judged += len(n.Attachments)
+		judged, err := judge(watcher, names)
+		if err != nil {
+			return Measured{}, err
 		}
 		if judged != want {
 			return Measured{}, fmt.Errorf("%d attachments are joined, want %d", judged, want)
@@ -91,6 +87,39 @@ func (r *Run) joins(ctx context.Context, watcher *watch.Watcher, source *heldNod
 	}
 	r.Figure("resync_ms", Median(took), took)
 	return nil
+}
+
+// judge judges nodes as a reconciler does, as many at a time, and counts the
+// attachments that were judged.
+func judge(watcher *watch.Watcher, names []string) (int, error) {
+	var (
+		judging sync.WaitGroup
+		judged  atomic.Int64
+		wrong   atomic.Pointer[error]
+		next    = make(chan string)
+	)
+	for range reconcile.DefaultWorkers {
+		judging.Go(func() {
+			for name := range next {
+				n := watcher.Node(name)
+				plan := reconcile.Plan(watcher.Cluster(), n, reconcile.Gates{UID: ClusterUID, Leading: true})
+				if plan.Next != reconcile.StepNone {
+					err := fmt.Errorf("node %s is there, and the join says %s", name, plan.Next)
+					wrong.Store(&err)
+				}
+				judged.Add(int64(len(n.Attachments)))
+			}
+		})
+	}
+	for _, name := range names {
+		next <- name
+	}
+	close(next)
+	judging.Wait()
+	if err := wrong.Load(); err != nil {
+		return 0, *err
+	}
+	return int(judged.Load()), nil
 }
 
 // heldNodes is a source whose Node list is whatever its sink is told.
