@@ -35,6 +35,7 @@ type nodeRemoval struct {
 	tried map[string]bool
 	// more: there were more orphans than a batch takes.
 	more  bool
+	ended int
 	moved bool
 }
 
@@ -43,10 +44,16 @@ type nodeRemoval struct {
 // fail, and returns their errors, gathered.
 func (r *run) remove(ctx context.Context, t *term, node string, put *state.Departure) error {
 	n := &nodeRemoval{run: r, term: t, node: node, put: put, tried: map[string]bool{}}
-	// What was found out on the way, a grace above all, shows in the gauges.
-	defer func() { r.tally.note(r.look(t, node, put)) }()
+	defer func() {
+		// What was found out on the way, a grace above all, shows in the gauges. Where
+		// all were removed the node is judged again as soon as that is in view.
+		if n.ended < len(n.tried) {
+			r.tally.note(r.look(t, node, put))
+		}
+	}()
 	var errs *multierror.Error
 	for n.more = true; n.more; {
+		picked := time.Now()
 		p, batch := n.pick()
 		if len(batch) == 0 {
 			break
@@ -63,7 +70,10 @@ func (r *run) remove(ctx context.Context, t *term, node string, put *state.Depar
 		if err != nil {
 			errs = multierror.Append(errs, err)
 		}
-		if ready = n.still(ready, *p.Departure); len(ready) == 0 {
+		if n.cfg.Fencer != nil || time.Since(picked) > momentary {
+			ready = n.still(ready, *p.Departure)
+		}
+		if len(ready) == 0 {
 			continue
 		}
 		failpoint.Reach(ctx, failpoint.BeforeLiveCheck)
@@ -99,6 +109,10 @@ func (n *nodeRemoval) pick() (NodePlan, []Orphan) {
 	}
 	return p, batch
 }
+
+// momentary is how old a look may be that needs no other: far less than the live
+// check that follows it takes, or may.
+const momentary = 5 * time.Millisecond
 
 // still looks again, for limiter and fencer may have taken their time, and
 // keeps the orphans that may be removed all the same.
@@ -216,11 +230,11 @@ func (n *nodeRemoval) send(ctx context.Context, batch []Orphan, d state.Departur
 	}
 	sent := n.term.brake.removing(n.node, d)
 	results, err := n.term.lead.Remove(ctx, orphans)
-	failed := len(batch)
-	ended := 0
+	ended, failed := 0, len(batch)
 	if results != nil {
 		failpoint.Reach(ctx, failpoint.Removed)
 		ended, failed = n.take(results, batch, d)
+		n.ended += ended
 	}
 	unknown := errors.Is(err, state.ErrUnknownOutcome)
 	sent(ended > 0 || unknown)

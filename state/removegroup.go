@@ -10,8 +10,8 @@ import (
 )
 
 // groupOrphans bounds the orphans that end in one transaction. Each takes four
-// compares beside the two of their node, and etcd allows 128 at all depths
-// together, of which the guard needs up to 8 (see fits).
+// operations beside the journal's, and etcd allows 128 at all depths together, of
+// which the guard needs up to 8 (see fits).
 const groupOrphans = 28
 
 // mostOperations is etcd's max-txn-ops, unless it is told otherwise.
@@ -142,9 +142,14 @@ func (r *removing) transaction(g group, at time.Time, graces []slot, journal slo
 		}
 		ifs = append(ifs,
 			unchanged(k.attachment(c, n, a.Volume), a.ModRevision),
-			created(k.hold(a.Volume, a.Mode, c, n), a.Token.Revision()),
-			absent(k.detachment(a.Volume, Exclusive, c, n)),
-			absent(k.detachment(a.Volume, Shared, c, n)))
+			created(k.hold(a.Volume, a.Mode, c, n), a.Token.Revision()))
+		if len(g) > 1 {
+			// Nobody's, in either mode: one compare in place of two. Another node's
+			// vetoes no more than the group.
+			ifs = append(ifs, emptyRange(k.under(kindDetachment, a.Volume)))
+		} else {
+			ifs = append(ifs, absent(k.detachment(a.Volume, Exclusive, c, n)), absent(k.detachment(a.Volume, Shared, c, n)))
+		}
 		thens = append(thens, l.endOps(h, d, graces[i])...)
 	}
 	thens = append(thens, l.journalPut(c, newID(), r.entry(g, at), journal))
