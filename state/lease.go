@@ -22,7 +22,7 @@ const (
 	// waitBudget is what a wait's lease has beyond the wait itself: a record
 	// that is answered within it, counted from before the grant, has its whole
 	// wait before it. The lease is handed out in the budget's first quarter.
-	waitBudget = 2 * time.Second
+	waitBudget = time.Second
 	// handoutShare is the part of the budget in which the lease is handed out.
 	handoutShare = 4
 	// maxBudgetDoublings bounds how far a slow etcd stretches the budget.

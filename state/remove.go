@@ -21,7 +21,7 @@ const removalsAtOnce = 4
 // removalDoublings stretches the budget of a removal's waits to 8 s: it is sent
 // once, up to 2 s after the lease was granted, with the live check's deadline of
 // at most 5 s, and is not looked after.
-const removalDoublings = 2
+const removalDoublings = 3
 
 // Orphan is an attachment that no node stands behind, and what that was judged by.
 type Orphan struct {
