@@ -79,15 +79,12 @@ func (ld *Leadership) Remove(ctx context.Context, orphans []Orphan) ([]EndResult
 		}
 		vetoed, err := r.send(ctx, grouped(orphans))
 		if err != nil {
+			r.fail(vetoed, err)
+		} else if len(vetoed) > 0 {
+			_, err = r.send(ctx, vetoed)
+		}
+		if !r.answered {
 			return nil, err
-		}
-		if len(vetoed) == 0 {
-			return r.results, nil
-		}
-		if _, err = r.send(ctx, vetoed); err != nil {
-			for _, g := range vetoed {
-				r.results[g[0]].Err = err
-			}
 		}
 		return r.results, err
 	})

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +107,64 @@ func TestRemove_Together(t *testing.T) {
 			}
 		})
 	}
+}
+
+// etcd takes a batch, and the journal's entries can be read, also where all names
+// are as long as they may be and made of what is longest when it is escaped.
+func TestRemove_LongestNames(t *testing.T) {
+	l := openLedger(t, func(c *Config) { c.By = strings.Repeat("<", 253) })
+	c := asCluster(t, l, strings.Repeat("a", 63))
+	ld := lead(t, c)
+	node := strings.Repeat("n", 253)
+	d := departed(t, ld, node)
+	var orphans []Orphan
+	for i := range MaxBatch {
+		volume := fmt.Sprintf("%03d", i) + strings.Repeat("<", 253)
+		attached(t, c, volume, node)
+		orphans = append(orphans, orphan(t, l, volume, d))
+	}
+	// One of each group is vetoed, so that all others go singly.
+	for i := 0; i < MaxBatch; i += groupOrphans {
+		orphans[i].Attachment.ModRevision++
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	got, err := ld.Remove(ctx, orphans)
+	mustBe(t, err, nil)
+	for i, r := range got {
+		if vetoed := i%groupOrphans == 0; r.Ended == vetoed || r.Err != nil {
+			t.Errorf("orphan %d: ended %v, refused %q, error %v", i, r.Ended, r.Refused, r.Err)
+		}
+	}
+	got, err = ld.Remove(ctx, judgedAnew(t, l, orphans))
+	mustBe(t, err, nil)
+	for i, r := range got {
+		if !r.Ended {
+			t.Errorf("orphan %d the second time: refused %q, error %v", i, r.Refused, r.Err)
+		}
+	}
+	told := journal(t, l, c.Name())
+	if len(told) != MaxBatch {
+		t.Errorf("the journal tells of %d orphans, want %d", len(told), MaxBatch)
+	}
+	for _, e := range told {
+		if e.Broken != nil {
+			t.Errorf("%.20s: %v", e.ID, e.Broken)
+		}
+	}
+}
+
+// judgedAnew is those of these orphans that are still attached.
+func judgedAnew(t *testing.T, l *Ledger, orphans []Orphan) (left []Orphan) {
+	t.Helper()
+	for _, o := range orphans {
+		v, err := l.Volume(t.Context(), o.Attachment.Volume)
+		mustBe(t, err, nil)
+		if len(v.Holds) > 0 {
+			left = append(left, orphan(t, l, o.Attachment.Volume, o.Departure))
+		}
+	}
+	return left
 }
 
 // What changes between judgement and removal, and what it is refused for.

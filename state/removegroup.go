@@ -5,6 +5,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfast-storage/holdfast/failpoint"
 )
@@ -73,19 +74,47 @@ type removing struct {
 	lead    *Leadership
 	orphans []Orphan
 	results []EndResult
+	// answered: some of the results are etcd's.
+	answered bool
 }
 
-// send ends groups in one request, and returns the members of those that were
-// refused, one a group. One that was by itself is told why instead.
+// send ends groups, in one request unless their names are too long for that, and
+// returns the members of those that were refused, one a group. One that was by
+// itself is told why instead. An error is also that of each member it is about.
 func (r *removing) send(ctx context.Context, groups []group) (refused []group, err error) {
 	ops, err := r.operations(ctx, groups)
-	if err != nil {
-		return nil, err
+	for len(ops) > 0 && err == nil {
+		n := fitting(ops)
+		var resp *pb.TxnResponse
+		if resp, err = r.lead.commit(ctx, ops[:n]); err == nil {
+			refused = append(refused, r.take(groups[:n], resp)...)
+			groups, ops = groups[n:], ops[n:]
+		}
 	}
-	resp, err := r.lead.commit(ctx, ops)
 	if err != nil {
-		return nil, err
+		r.fail(groups, err)
 	}
+	return refused, err
+}
+
+// mostBytes bounds what a request takes together, and leaves room for its guard:
+// etcd refuses one of more than 1.5 MiB.
+const mostBytes = 1 << 20
+
+// fitting is how many of these operations a request takes: one at least.
+func fitting(ops []*pb.RequestOp) int {
+	size := 0
+	for i, op := range ops {
+		if size += proto.Size(op); size > mostBytes && i > 0 {
+			return i
+		}
+	}
+	return len(ops)
+}
+
+// take reads a request's answer, and returns the members of refused groups.
+func (r *removing) take(groups []group, resp *pb.TxnResponse) (refused []group) {
+	r.answered = true
 	for i, g := range groups {
 		answer := resp.Responses[i].GetResponseTxn()
 		for _, at := range g {
@@ -99,7 +128,15 @@ func (r *removing) send(ctx context.Context, groups []group) (refused []group, e
 			}
 		}
 	}
-	return refused, nil
+	return refused
+}
+
+func (r *removing) fail(groups []group, err error) {
+	for _, g := range groups {
+		for _, at := range g {
+			r.results[at].Err = err
+		}
+	}
 }
 
 // operations builds a nested transaction for each group.
