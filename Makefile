@@ -43,6 +43,10 @@ SOAK_TIME ?= 30m
 SOAK_RATE ?= 100
 SOAK_SEED ?= 0
 
+# What a benchmark is told besides, such as --endpoints of an etcd of yours.
+BENCH_FLAGS ?=
+BENCH_DATE  := $(shell date -u +%Y-%m-%d)
+
 ETCD_FILES := $(shell find e2e/etcd -name '*.go' -o -name 'go.mod' -o -name 'go.sum' 2>/dev/null)
 # The older minor versions of etcd that Holdfast supports: of each the oldest
 # safe release, in e2e/etcd-VERSION/go.mod. What e2e/etcd builds is the newest.
@@ -122,6 +126,32 @@ chaos-bin: etcd etcd-gofail need-cc
 soak: build etcd ## Churn at a fixed rate with faults: does anything grow? (SOAK_TIME=30m, SOAK_RATE=100, SOAK_SEED)
 	cd e2e && $(GO) test -tags failpoints -timeout 0 -count=1 -v -run '^TestSoak(_FindsLeaks)?$$' ./chaos \
 	  -soak.time $(SOAK_TIME) -soak.rate $(SOAK_RATE) -soak.seed $(SOAK_SEED)
+
+.PHONY: bench
+bench: build ## Measure Holdfast beside a plain etcd client, in under 10 minutes: a table, and a page with plots (BENCH_FLAGS)
+	@bin/holdfast-bench run --size normal -o .cache/bench $(BENCH_FLAGS)
+	@echo && echo "a page with plots: .cache/bench/result.html"
+
+# With the API server that e2e has built, where it has: its figures are missing
+# otherwise. A figure that no workload gives is a fault.
+.PHONY: bench-smoke
+bench-smoke: build ## Every workload of the benchmark once, in under 3 minutes
+	@rm -rf .cache/bench/smoke
+	@with=; api=$(KUBERNETES)/kube-apiserver; \
+	if [ -x $$api ]; then (cd e2e && $(GO) build -o ../bin/with-apiserver ./apiserver/with); with="bin/with-apiserver $$api"; fi; \
+	KUBECONFIG=; $$with bash -c 'bin/holdfast-bench run --size smoke --seed 1 -o .cache/bench/smoke $${KUBECONFIG:+--kubeconfig $$KUBECONFIG} $(BENCH_FLAGS)'; \
+	for figure in $$(sed -nE 's/^\t"([a-z0-9_]+)": +\{"(ratio|s|B|ms|count)".*/\1/p' bench/goals.go); do \
+	  if [ -z "$$with" ]; then case $$figure in attach_vs_volumeattachment|orphan_*) continue;; esac; fi; \
+	  grep -qE "^    \"$$figure\": -?[0-9]" .cache/bench/smoke/result.json || { echo "bench-smoke: the summary has no $$figure"; exit 1; }; \
+	done; echo "the summary is whole"
+
+.PHONY: bench-full
+bench-full: build kubernetes ## The figures of docs/performance.md, in an hour at most, into bench/results/
+	@cd e2e && $(GO) build -o ../bin/with-apiserver ./apiserver/with
+	@into=.cache/bench/full; rm -rf $$into; \
+	bin/with-apiserver $(KUBERNETES)/kube-apiserver bash -c "bin/holdfast-bench run --size full -o $$into --kubeconfig \$$KUBECONFIG $(BENCH_FLAGS)"; \
+	name=bench/results/$(BENCH_DATE)-$$(git rev-parse --short HEAD); mkdir -p bench/results; \
+	for kind in json txt html; do cp $$into/result.$$kind $$name.$$kind; done; echo "wrote $$name.json, .txt and .html"
 
 .PHONY: lint
 lint: bin/golangci-lint ## Formatting, vet, linters, import direction, and the modules' checksums

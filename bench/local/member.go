@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"syscall"
 
 	"go.etcd.io/etcd/server/v3/embed"
 
@@ -29,7 +30,8 @@ func ServeMember() {
 	if config == "" {
 		return
 	}
-	signal.Ignore(os.Interrupt) // of the terminal: who started it cleans up first
+	// Those come to the whole group, and who started it cleans up first.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	if err := serve(config); err != nil {
 		fmt.Fprintln(os.Stderr, "etcd member:", err)
 		os.Exit(1)

@@ -35,7 +35,7 @@ type Server struct {
 	bin   string
 	dir   string
 	port  int
-	etcd  *statetest.Process
+	etcd  string // its endpoint
 	ca    *authority
 	admin *rest.Config
 
@@ -49,8 +49,13 @@ type Server struct {
 // data removed, when the test ends.
 func Start(tb testing.TB, name, kubeAPIServer, etcd string) *Server {
 	tb.Helper()
-	s := &Server{Name: name, tb: tb, bin: kubeAPIServer, dir: tb.TempDir(), port: freePort(tb), ca: newAuthority(tb, "ca of "+name)}
-	s.etcd = statetest.StartProcess(tb, etcd)
+	return StartOn(tb, name, kubeAPIServer, statetest.StartProcess(tb, etcd).Endpoint())
+}
+
+// StartOn is Start on an etcd that runs already, and is its caller's.
+func StartOn(tb testing.TB, name, kubeAPIServer, etcd string) *Server {
+	tb.Helper()
+	s := &Server{Name: name, tb: tb, bin: kubeAPIServer, dir: tb.TempDir(), port: freePort(tb), etcd: etcd, ca: newAuthority(tb, "ca of "+name)}
 	s.writeFiles()
 	cert, key := s.ca.issue(tb, pkix.Name{CommonName: "admin", Organization: []string{"system:masters"}})
 	s.admin = &rest.Config{
@@ -104,7 +109,7 @@ func (s *Server) arguments() []string {
 	file := func(name string) string { return filepath.Join(s.dir, name) }
 	return []string{
 		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", s.port), "--advertise-address=127.0.0.1",
-		"--etcd-servers=" + s.etcd.Endpoint(),
+		"--etcd-servers=" + s.etcd,
 		"--authorization-mode=RBAC", "--anonymous-auth=true",
 		"--client-ca-file=" + file("ca.crt"), "--tls-cert-file=" + file("server.crt"), "--tls-private-key-file=" + file("server.key"),
 		"--service-account-issuer=https://kubernetes.default.svc",
