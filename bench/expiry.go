@@ -68,6 +68,14 @@ func (r *Run) addExpiry(side string, round, graces int, e *expired) {
 			{Unit: "early", Value: float64(e.early)}, {Unit: "detaches/s", Value: e.rate, More: true},
 		},
 	})
+	if round > 0 {
+		return // the rounds' lines would lie on each other
+	}
+	c := Curve{Plot: "expiry: how late graces end that end together", Series: side, XLabel: "share of the graces, %", YLabel: "seconds late"}
+	for q := 0; q <= 100; q += 2 {
+		c.X, c.Y = append(c.X, float64(q)), append(c.Y, e.late(float64(q)/100))
+	}
+	r.Curve(c)
 }
 
 // expired is what came of a round.

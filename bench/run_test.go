@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -276,6 +277,31 @@ func TestGoals_AreInOrder(t *testing.T) {
 		}
 		if got := g.Met(worse); got != "missed" {
 			t.Errorf("%s: %v is %q, want missed", name, worse, got)
+		}
+	}
+}
+
+// docs/performance.md is what people read: it has every figure and every workload.
+func TestDocs_TellEveryFigureAndWorkload(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "performance.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, g := range Goals {
+		sign := "≤ "
+		switch {
+		case g.Reach == g.Least:
+			sign = ""
+		case g.More:
+			sign = "≥ "
+		}
+		if !regexp.MustCompile(fmt.Sprintf("(?m)^\\| `%s` \\|.*\\| %s%v \\| %v \\|$", name, sign, g.Reach, g.Least)).Match(text) {
+			t.Errorf("docs/performance.md has no row of %s with its goals, %s%v and %v", name, sign, g.Reach, g.Least)
+		}
+	}
+	for _, w := range Workloads() {
+		if !strings.Contains(string(text), "| `"+w.Name+"` |") {
+			t.Errorf("docs/performance.md has no row of the workload %s", w.Name)
 		}
 	}
 }

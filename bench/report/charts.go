@@ -40,7 +40,13 @@ func charts(r *bench.Result) []chart {
 			}
 		}
 	}
-	return slices.DeleteFunc(append(all, drawn(r.Curves)...), func(c chart) bool { return !c.drawable() })
+	for _, c := range drawn(r.Curves) {
+		// A workload may have drawn itself what its rows come to.
+		if !slices.ContainsFunc(all, func(have chart) bool { return have.Title == c.Title }) {
+			all = append(all, c)
+		}
+	}
+	return slices.DeleteFunc(all, func(c chart) bool { return !c.drawable() })
 }
 
 // drawable tells whether there is anything to see.
@@ -70,7 +76,7 @@ func drawn(curves []bench.Curve) []chart {
 // throughput is calls a second against callers.
 func (s section) throughput() chart {
 	c := s.against("callers", "ops/s", true)
-	c.Title, c.Y.Label = s.Workload+": calls a second against callers", "calls a second"
+	c.Title, c.Y.Label = s.Workload+": throughput against callers", "calls a second"
 	return c
 }
 
