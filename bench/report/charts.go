@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-storage/holdfast/bench"
 )
@@ -26,8 +27,9 @@ type axis struct {
 
 // series is a line of a chart.
 type series struct {
-	Name string
-	X, Y []float64
+	Name  string
+	X, Y  []float64
+	Color int
 }
 
 // charts are what the workloads have drawn, and what their rows come to.
@@ -46,7 +48,26 @@ func charts(r *bench.Result) []chart {
 			all = append(all, c)
 		}
 	}
-	return slices.DeleteFunc(all, func(c chart) bool { return !c.drawable() })
+	all = slices.DeleteFunc(all, func(c chart) bool { return !c.drawable() })
+	paint(all)
+	return all
+}
+
+// ours is the side that has the first colour.
+const ours = "holdfast"
+
+// paint gives a side the same colour in each chart.
+func paint(all []chart) {
+	names := []string{ours}
+	for _, c := range all {
+		for i, s := range c.Series {
+			at := slices.Index(names, s.Name)
+			if at < 0 {
+				names, at = append(names, s.Name), len(names)
+			}
+			c.Series[i].Color = at % seriesColors
+		}
+	}
 }
 
 // drawable tells whether there is anything to see.
@@ -68,7 +89,7 @@ func drawn(curves []bench.Curve) []chart {
 			all = append(all, chart{Title: c.Plot, X: axis{Label: c.XLabel, Log: c.LogX}, Y: axis{Label: c.YLabel, Log: c.LogY}})
 			i = len(all) - 1
 		}
-		all[i].Series = append(all[i].Series, series{c.Series, c.X, c.Y})
+		all[i].Series = append(all[i].Series, series{Name: c.Series, X: c.X, Y: c.Y})
 	}
 	return all
 }
@@ -80,15 +101,19 @@ func (s section) throughput() chart {
 	return c
 }
 
-// cost is a workload's first figure against the size of what it is about, where it
-// was measured at several.
+// cost is how long a workload took, or else its first figure, against the size of
+// what it is about, where it was measured at several.
 func (s section) cost() chart {
+	if len(s.Units) == 0 {
+		return chart{}
+	}
+	unit := s.Units[max(0, slices.IndexFunc(s.Units, func(u string) bool { return strings.HasSuffix(u, "-ns") }))]
 	for _, name := range s.paramNames() {
-		if name == "callers" || len(s.Units) == 0 {
+		if name == "callers" {
 			continue
 		}
-		if c := s.against(name, s.Units[0], true); len(c.Series) > 0 {
-			c.Title, c.Y.Label = fmt.Sprintf("%s: %s against %s", s.Workload, heading(s.Units[0]), name), heading(s.Units[0])
+		if c := s.against(name, unit, true); len(c.Series) > 0 {
+			c.Title, c.Y.Label = fmt.Sprintf("%s: %s against %s", s.Workload, heading(unit), name), heading(unit)
 			c.Y.Log = c.positive()
 			return c
 		}
@@ -157,7 +182,7 @@ func (s section) quantiles() chart {
 	at := ""
 	for _, side := range sides {
 		l := last[side]
-		if line := l.latency(); len(line.X) > 1 {
+		if line := l.latency(); line.bends() {
 			c.Series = append(c.Series, line)
 		}
 		at = paramText(l.Params)
@@ -169,14 +194,18 @@ func (s section) quantiles() chart {
 	return c
 }
 
-// rarest is the quantile where a plot ends: beyond are too few calls.
-const rarest = 0.9999
+// bends tells whether a line of quantiles says more than the table: one of a single
+// call, or of two, does not.
+func (s series) bends() bool {
+	return len(slices.Compact(slices.Clone(s.Y))) > 3
+}
 
-// latency is the medians, over the rounds, of each quantile.
+// latency is the medians, over the rounds, of each quantile, as far as a round has
+// calls for it.
 func (l line) latency() series {
 	line := series{Name: l.Side}
 	for i, q := range l.rows[0].Latency {
-		if q.Q > rarest {
+		if q.Q >= 1 || 1/(1-q.Q) > float64(l.Calls)/float64(l.Rounds) {
 			continue
 		}
 		var ns []float64

@@ -75,8 +75,8 @@ type key struct {
 
 func (c chart) legend() []key {
 	var keys []key
-	for i, s := range c.Series {
-		keys = append(keys, key{i % seriesColors, s.Name})
+	for _, s := range c.Series {
+		keys = append(keys, key{s.Color, s.Name})
 	}
 	return keys
 }

@@ -54,6 +54,65 @@ func TestHTML(t *testing.T) {
 	}
 }
 
+// Who has looked at one plot need not look up the colours of the next.
+func TestCharts_HaveTheSameColours(t *testing.T) {
+	r := &bench.Result{Curves: []bench.Curve{
+		{Plot: "one", Series: "put", X: []float64{1}, Y: []float64{1}},
+		{Plot: "one", Series: "holdfast", X: []float64{1}, Y: []float64{1}},
+		{Plot: "two", Series: "range", X: []float64{1}, Y: []float64{1}},
+		{Plot: "two", Series: "put", X: []float64{1}, Y: []float64{1}},
+	}}
+	got := map[string]int{}
+	for _, c := range charts(r) {
+		for _, k := range c.legend() {
+			if had, ok := got[k.Name]; ok && had != k.Color {
+				t.Errorf("%s has colours %d and %d", k.Name, had, k.Color)
+			}
+			got[k.Name] = k.Color
+		}
+	}
+	if got["holdfast"] != 0 || got["put"] == got["range"] {
+		t.Errorf("colours %v; want the first for holdfast, and others for others", got)
+	}
+}
+
+func TestDecades_AreNeverTooFew(t *testing.T) {
+	for _, test := range [][2]float64{{1.6, 1.9}, {1, 1000}, {3e6, 9e11}} {
+		labels := 0
+		for _, tick := range decades(test[0], test[1]) {
+			if tick.Label != "" {
+				labels++
+			}
+		}
+		if labels < 2 || labels > 12 {
+			t.Errorf("from %v to %v: %d labels", test[0], test[1], labels)
+		}
+	}
+}
+
+// A quantile of which a round has no call is not drawn.
+func TestCharts_QuantilesEndWithTheCalls(t *testing.T) {
+	r := sample(1)
+	for i := range r.Rows {
+		r.Rows[i].Calls = 100
+	}
+	for _, c := range charts(r) {
+		for _, s := range c.Series {
+			if strings.Contains(c.Title, "quantiles") && (len(s.X) != 4 || s.X[3] != 100) {
+				t.Errorf("%s, %s: ends at %v, want 99 %%", c.Title, s.Name, s.X)
+			}
+		}
+	}
+	for i := range r.Rows {
+		r.Rows[i].Calls = 1
+	}
+	for _, c := range charts(r) {
+		if strings.Contains(c.Title, "quantiles") {
+			t.Errorf("%s is drawn of a single call", c.Title)
+		}
+	}
+}
+
 // The page can be kept, sent and opened anywhere.
 func TestHTML_FetchesNothing(t *testing.T) {
 	html := htmlOf(t, sample(1.2))

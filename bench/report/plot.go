@@ -59,7 +59,7 @@ func (c chart) svg() (template.HTML, error) {
 	grid := plotter.NewGrid()
 	grid.Horizontal.Color, grid.Vertical.Color = grey, grey
 	p.Add(grid)
-	for i, s := range c.Series {
+	for _, s := range c.Series {
 		points := c.points(s)
 		if len(points) == 0 {
 			continue
@@ -68,8 +68,8 @@ func (c chart) svg() (template.HTML, error) {
 		if err != nil {
 			return "", fmt.Errorf("plot %q: %w", c.Title, err)
 		}
-		line.Color, line.Width = seriesColor(i), vg.Points(2)
-		dots.Color, dots.Shape, dots.Radius = seriesColor(i), draw.CircleGlyph{}, vg.Points(2.6)
+		line.Color, line.Width = seriesColor(s.Color), vg.Points(2)
+		dots.Color, dots.Shape, dots.Radius = seriesColor(s.Color), draw.CircleGlyph{}, vg.Points(2.6)
 		p.Add(line)
 		if len(points) <= 24 {
 			p.Add(dots)
@@ -182,6 +182,9 @@ func decades(low, high float64) []plot.Tick {
 			}
 			ticks = append(ticks, t)
 		}
+	}
+	if len(ticks) < 2 { // a range too narrow for them is nearly even
+		return plot.DefaultTicks{}.Ticks(low, high)
 	}
 	return ticks
 }
