@@ -27,14 +27,14 @@ func save(t *testing.T, write func(io.Writer, *bench.Result) error, r *bench.Res
 }
 
 // several are runs that differ a little, each from the other, and all of them by
-// times from what is measured otherwise.
-func several(t *testing.T, write func(io.Writer, *bench.Result) error, times float64) []string {
+// times from what is measured otherwise. Those of another day differ otherwise.
+func several(t *testing.T, write func(io.Writer, *bench.Result) error, times float64, day int) []string {
 	var files []string
 	for run := range 6 {
 		r := sample(times)
 		for i := range r.Rows {
 			for j := range r.Rows[i].Metrics {
-				r.Rows[i].Metrics[j].Value *= 1 + 0.001*float64(run)
+				r.Rows[i].Metrics[j].Value *= 1 + 0.001*float64((7*run+day)%11)
 			}
 		}
 		files = append(files, save(t, write, r))
@@ -48,8 +48,8 @@ func TestCompare_FindsWhatIsPlanted(t *testing.T) {
 	}
 	for name, files := range map[string]func(times float64) []string{
 		"the rounds of one run": one(JSON),
-		"several runs":          func(times float64) []string { return several(t, JSON, times) },
-		"several runs of Go":    func(times float64) []string { return several(t, Go, times) },
+		"several runs":          func(times float64) []string { return several(t, JSON, times, int(10*times)) },
+		"several runs of Go":    func(times float64) []string { return several(t, Go, times, int(10*times)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := Compare(files(1.3), files(1))
@@ -84,14 +84,21 @@ func TestCompare_FindsWhatIsPlanted(t *testing.T) {
 }
 
 func TestCompare_FindsNothingInWhatIsEqual(t *testing.T) {
-	c, err := Compare(several(t, JSON, 1.2), several(t, JSON, 1.2))
+	c, err := Compare(several(t, JSON, 1.2, 0), several(t, JSON, 1.2, 4))
 	if err != nil {
 		t.Fatal(err)
 	}
+	differ := 0
 	for _, ch := range c.Changes {
+		if ch.Old != ch.New {
+			differ++
+		}
 		if ch.Significant || ch.Worse() != 0 {
 			t.Errorf("%+v is significant", ch)
 		}
+	}
+	if differ < 10 {
+		t.Errorf("the medians of %d rows differ; expected some, so that they could be taken for a change", differ)
 	}
 	var b bytes.Buffer
 	if err := c.Write(&b); err != nil {
