@@ -37,7 +37,7 @@ var (
 		Records: []int{5_000}, Nodes: 100, Storm: 20, OnNode: 20, Among: 2_000, Vanish: 3, Watchers: []int{1, 8},
 	}
 	Normal = Sizes{
-		Name: "normal", Rounds: 5, Round: 2 * time.Second, Callers: []int{1, 16, 256}, Rate: 2_000, Graces: 20_000,
+		Name: "normal", Rounds: 4, Round: 1500 * time.Millisecond, Callers: []int{1, 16, 256}, Rate: 2_000, Graces: 20_000,
 		Records: []int{10_000, 100_000}, Nodes: 1_000, Storm: 200, OnNode: 100, Among: 20_000, Vanish: 20, Watchers: []int{1, 16, 64},
 	}
 	Full = Sizes{
