@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,24 +45,29 @@ func (s *streaming) GetStream(ctx context.Context, k string, opts ...clientv3.Op
 				}
 				continue // to the end, for whoever sends does not ask ctx
 			}
-			if s.header != nil && chunk.Header != nil {
+			if s.header != nil && chunk.Err() == nil && chunk.Header != nil {
 				s.header(chunk.Header)
 			}
 			to <- chunk
-			s.chunks++
+			if chunk.Err() == nil {
+				s.chunks++
+			}
 		}
 	}()
 	return to, nil
 }
 
 // A list has every record once and in order, however its streams end, and reads
-// what they do not give by pages.
+// what they do not give by pages: on an etcd before 3.7, all but the first.
 func TestList_Streamed(t *testing.T) {
 	const records = pageRecords + pageRecords/2
 	l := openLedger(t, func(c *Config) { c.RequestTimeout = time.Second })
 	putRaw(t, l, records, func(i int) (string, string) {
 		return l.keys.attachment("a", "node-1", fmt.Sprintf("pvc-%06d", i)), "{}"
 	})
+	status, err := l.client.Status(t.Context(), l.cfg.Endpoints[0])
+	mustBe(t, err, nil)
+	can := !strings.HasPrefix(status.Version, "3.5.") && !strings.HasPrefix(status.Version, "3.6.")
 	for name, tc := range map[string]struct {
 		streaming
 		streams int
@@ -76,6 +82,9 @@ func TestList_Streamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := openAt(t, l.cfg.Endpoints, l.cfg.Prefix, func(c *Config) { c.RequestTimeout = time.Second })
+			if !can {
+				tc.ends = nil // nothing comes that could be of another etcd
+			}
 			s := tc.streaming
 			s.KV = l.client.KV
 			l.client.KV = &s
@@ -100,8 +109,8 @@ func TestList_Streamed(t *testing.T) {
 			if s.streams != tc.streams {
 				t.Errorf("%d streams, want %d", s.streams, tc.streams)
 			}
-			if s.chunks == 0 && !s.refuse {
-				t.Error("nothing was streamed")
+			if streamed := s.chunks > 0; streamed != (can && !s.refuse) {
+				t.Errorf("streamed: %v, by an etcd %s", streamed, status.Version)
 			}
 		})
 	}
