@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -93,28 +94,47 @@ func claim(ctx context.Context, client *clientv3.Client, prefix string) error {
 		prefix, there.Count, there.Kvs[0].Key)
 }
 
-// wipePage is how many keys a delete takes at a time: one of a million would keep
-// an etcd from doing anything else for seconds.
-const wipePage = 10_000
+// A delete of a million keys would keep an etcd from doing anything else for
+// seconds, so one takes wipePage. For a list with a limit etcd counts all keys
+// behind it, so one takes many pages' keys.
+const wipePage, wipeList = 10_000, 200_000
 
 // Wipe deletes all below a prefix, a page at a time.
 func Wipe(ctx context.Context, client *clientv3.Client, prefix string) error {
-	return wipe(ctx, client, prefix, wipePage)
+	return wipe(ctx, client, prefix, wipePage, wipeList)
 }
 
-func wipe(ctx context.Context, client *clientv3.Client, prefix string, pageSize int64) error {
+func wipe(ctx context.Context, client *clientv3.Client, prefix string, page int, list int64) error {
 	end := clientv3.GetPrefixRangeEnd(prefix)
-	for {
-		page, err := client.Get(ctx, prefix, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(pageSize))
+	for from := prefix; ; {
+		found, err := client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(list))
 		if err != nil {
 			return err
 		}
-		if len(page.Kvs) == 0 {
-			return nil
+		if len(found.Kvs) == 0 {
+			if from == prefix {
+				return nil
+			}
+			from = prefix // once more, for what was written meanwhile
+			continue
 		}
-		last := string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
-		if _, err := client.Delete(ctx, prefix, clientv3.WithRange(last)); err != nil {
-			return err
+		for keys := range slices.Chunk(found.Kvs, page) {
+			after := string(keys[len(keys)-1].Key) + "\x00"
+			if _, err := client.Delete(ctx, from, clientv3.WithRange(after)); err != nil {
+				return err
+			}
+			// Until a compaction etcd walks over what was deleted, so not from the begin.
+			from = after
 		}
 	}
+}
+
+// compact ends all history, and returns once it is gone.
+func compact(ctx context.Context, client *clientv3.Client) error {
+	now, err := client.Get(ctx, "/", clientv3.WithCountOnly())
+	if err != nil {
+		return err
+	}
+	_, err = client.Compact(ctx, now.Header.Revision, clientv3.WithCompactPhysical())
+	return err
 }

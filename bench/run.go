@@ -23,7 +23,10 @@ import (
 type Config struct {
 	// Etcd is how the etcd is reached, and its Prefix what the run writes below:
 	// nothing may be there.
-	Etcd  state.Config
+	Etcd state.Config
+	// Own says that nobody else uses the etcd: its history is compacted after each
+	// workload, which is no part of the next then.
+	Own   bool
 	Sizes Sizes
 	// LedgerUser makes the etcd user that the ledger at a prefix is opened as; nil
 	// for Etcd's own.
@@ -117,6 +120,9 @@ func (r *Run) each(ctx context.Context, workloads []Workload) error {
 		}
 		// What one workload leaves is no part of the next.
 		err = Wipe(ctx, r.client, r.Etcd.Prefix)
+		if err == nil && r.Own {
+			err = compact(ctx, r.client)
+		}
 		if err == nil {
 			err = claim(ctx, r.client, r.Etcd.Prefix)
 		}

@@ -199,7 +199,7 @@ func TestWipe(t *testing.T) {
 	if _, err := client.Put(t.Context(), cfg.Etcd.Prefix+"b", ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := wipe(t.Context(), client, cfg.Etcd.Prefix+"a/", 2); err != nil {
+	if err := wipe(t.Context(), client, cfg.Etcd.Prefix+"a/", 2, 3); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{cfg.Etcd.Prefix + "b"}, below(t, client, cfg.Etcd.Prefix)); diff != "" {

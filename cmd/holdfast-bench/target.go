@@ -93,7 +93,7 @@ type target struct {
 
 // configure tells a run of it.
 func (t target) configure(cfg *bench.Config) {
-	cfg.Etcd = t.etcd
+	cfg.Etcd, cfg.Own = t.etcd, t.embedded
 	if t.auth != nil {
 		cfg.LedgerUser = t.auth.LedgerUser
 	}
