@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-storage/holdfast/bench/report"
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 )
 
 func newCompare() *cobra.Command {
@@ -30,7 +31,7 @@ Of many rows one in twenty is significant by chance.`,
 
   # Ten runs each, and exit code 1 if anything is significantly worse by over 10 %
   holdfast-bench compare 'before/*/result.txt' 'after/*/result.txt' --fail-if-worse 10`,
-		Args: takes("OLD", "NEW"),
+		Args: cli.Takes("OLD", "NEW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			before, err := filesOf(args[0])
 			if err != nil {
@@ -63,10 +64,10 @@ func filesOf(argument string) ([]string, error) {
 	for _, pattern := range strings.Split(argument, ",") {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
-			return nil, usagef("invalid pattern %q: %w", pattern, err)
+			return nil, cli.Usagef("invalid pattern %q: %w", pattern, err)
 		}
 		if len(found) == 0 {
-			return nil, usagef("no file %s: expected a result that run -o has written", pattern)
+			return nil, cli.Usagef("no file %s: expected a result that run -o has written", pattern)
 		}
 		all = append(all, found...)
 	}

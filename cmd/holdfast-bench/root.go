@@ -1,10 +1,9 @@
 package main
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/spf13/cobra"
+
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 )
 
 const rootLong = `Measures Holdfast on an etcd, yours or one that it starts, and in the same run
@@ -29,59 +28,30 @@ const rootExample = `  # An etcd on this machine, started for the run, fsync on:
   # What has changed
   holdfast-bench compare before/result.json after/result.json`
 
+// The sections of a command's help. A flag without one is the command's own.
+const (
+	sectionTarget = "What is measured on:"
+	sectionOutput = "Output:"
+)
+
+// program is what all commands have in common. What to measure on has variables of
+// the benchmark's own: a shell that is set up for a ledger in earnest is not to have
+// a benchmark run on its etcd.
+var program = cli.Program{
+	Variables:        "HOLDFAST_BENCH_",
+	Sections:         []string{sectionTarget, sectionOutput},
+	RefuseEmptyLists: true,
+}
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "holdfast-bench",
-		Short:         "Measure Holdfast, and beside it what else there is, on an etcd",
-		Long:          rootLong,
-		Example:       rootExample,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		// The environment is read after the command line, so that a flag wins.
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := refuseEmpty(cmd.Flags()); err != nil {
-				return err
-			}
-			return readEnvironment(cmd.Flags())
-		},
+		Use:     "holdfast-bench",
+		Short:   "Measure Holdfast, and beside it what else there is, on an etcd",
+		Long:    rootLong,
+		Example: rootExample,
 	}
 	root.AddCommand(newRun(), newCompare(), newWorkloads(), newVersion())
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetUsageFunc(printUsage)
-	root.SetFlagErrorFunc(explainFlag)
-	settle(root)
+	program.Finish(root)
 	return root
-}
-
-// settle does for every command what none of them should have to think of.
-func settle(cmd *cobra.Command) {
-	cmd.Flags().SortFlags = false
-	nameEnvironment(cmd.LocalFlags())
-	if act := cmd.RunE; act != nil {
-		// What fails before a command runs is wrong usage; what fails while it
-		// runs is judged by its error.
-		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			if err := act(cmd, args); err != nil {
-				return &runError{err}
-			}
-			return nil
-		}
-	}
-	for _, sub := range cmd.Commands() {
-		settle(sub)
-	}
-}
-
-// takes is the arguments of a command, by the names that its usage line gives them.
-func takes(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) == len(names):
-			return nil
-		case len(names) == 0:
-			return fmt.Errorf("%s takes no argument, and was given %q; see '%s --help'", cmd.CommandPath(), args, cmd.CommandPath())
-		}
-		return fmt.Errorf("%s takes %s, and was given %d: %q; see '%s --help'",
-			cmd.CommandPath(), strings.Join(names, " and "), len(args), args, cmd.CommandPath())
-	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-storage/holdfast/bench"
 	"github.com/holdfast-storage/holdfast/bench/report"
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 )
 
 // runFlags are those of run.
@@ -43,7 +44,7 @@ the run fails or is interrupted. What was measured until then is printed.`,
 
   # Two of them, on your etcd, and a page with plots
   holdfast-bench run --endpoints http://10.0.0.1:2379 --workloads attach,detach -o results/`,
-		Args: takes(),
+		Args: cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.add(cmd.Flags())
@@ -51,7 +52,7 @@ the run fails or is interrupted. What was measured until then is printed.`,
 }
 
 func (f *runFlags) add(fs *pflag.FlagSet) {
-	fs.Var(newChoice(&f.size, bench.Normal.Name, bench.Smoke.Name, bench.Normal.Name, bench.Full.Name), "size", "how much: that all of it works, some minutes, or an hour")
+	fs.Var(cli.NewChoice(&f.size, bench.Normal.Name, bench.Smoke.Name, bench.Normal.Name, bench.Full.Name), "size", "how much: that all of it works, some minutes, or an hour")
 	fs.StringSliceVar(&f.workloads, "workloads", nil, "only these `workloads`, separated by commas (default all)")
 	fs.IntVar(&f.rounds, "rounds", 0, "how often each side has its turn (default as --size has it)")
 	fs.Uint64Var(&f.seed, "seed", 0, "of what is random in a run; 0 for a random one")
@@ -60,11 +61,11 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 	own.StringVar(&f.kubeconfig, "kubeconfig", "", "measure VolumeAttachments and Nodes too, at the API server of this `file`; it is written to")
 	own.BoolVar(&f.allowUsedCluster, "allow-used-cluster", false, "write to that API server even if its cluster has Nodes of somebody's")
 	own.StringVar(&f.holdfast, "holdfast", "", "the holdfast binary's `path`, for what is about a process (default beside this one, else of $PATH)")
-	addSection(fs, own, sectionTarget)
+	cli.AddSection(fs, own, sectionTarget)
 	out := pflag.NewFlagSet("", pflag.ContinueOnError)
 	out.StringVarP(&f.output, "output", "o", "", "write result.json, result.txt and result.html into this `folder`")
-	out.Var(newChoice(&f.format, "table", "table", "go", "json"), "format", "how to print the result")
-	addSection(fs, out, sectionOutput)
+	out.Var(cli.NewChoice(&f.format, "table", "table", "go", "json"), "format", "how to print the result")
+	cli.AddSection(fs, out, sectionOutput)
 }
 
 func (f *runFlags) run(cmd *cobra.Command) (err error) {
@@ -103,14 +104,14 @@ func (f *runFlags) config(fs *pflag.FlagSet) (bench.Config, []bench.Workload, er
 	}
 	workloads, err := bench.Choose(f.workloads...)
 	if err != nil {
-		return cfg, nil, usagef("invalid --workloads: %w", err)
+		return cfg, nil, cli.Usagef("invalid --workloads: %w", err)
 	}
 	if cfg.Sizes, err = sizesNamed(f.size); err != nil {
 		return cfg, nil, err
 	}
 	if fs.Changed("rounds") {
 		if f.rounds < 1 {
-			return cfg, nil, usagef("invalid --rounds %d: expected 1 or more", f.rounds)
+			return cfg, nil, cli.Usagef("invalid --rounds %d: expected 1 or more", f.rounds)
 		}
 		cfg.Sizes.Rounds = f.rounds
 	}
@@ -122,7 +123,7 @@ func (f *runFlags) config(fs *pflag.FlagSet) (bench.Config, []bench.Workload, er
 	}
 	if f.kubeconfig != "" {
 		if cfg.Kube, err = clientcmd.BuildConfigFromFlags("", f.kubeconfig); err != nil {
-			return cfg, nil, usagef("invalid --kubeconfig: %w", err)
+			return cfg, nil, cli.Usagef("invalid --kubeconfig: %w", err)
 		}
 	}
 	return cfg, workloads, nil
@@ -133,7 +134,7 @@ func findHoldfast(given string) (string, error) {
 	if given != "" {
 		path, err := exec.LookPath(given)
 		if err != nil {
-			return "", usagef("invalid --holdfast: %w", err)
+			return "", cli.Usagef("invalid --holdfast: %w", err)
 		}
 		return filepath.Abs(path)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-storage/holdfast/bench"
 	"github.com/holdfast-storage/holdfast/bench/local"
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -37,12 +38,11 @@ func (f *targetFlags) add(fs *pflag.FlagSet) {
 	own.StringVar(&f.key, "key", "", "the client certificate's key `file` (PEM)")
 	own.StringVar(&f.user, "user", "", "etcd user `name`; the password comes from HOLDFAST_PASSWORD or --password-file")
 	own.StringVar(&f.passwordFile, "password-file", "", "read the etcd user's password from this `file`")
-	// How to reach an etcd is as for holdfast; which one is not: a shell that is
-	// set up for a ledger in earnest is not to have a benchmark on its etcd.
+	// How to reach an etcd is as for holdfast; which one is not.
 	for _, name := range credentials {
-		annotate(own.Lookup(name), annotationEnvironment, "HOLDFAST_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+		cli.Variable(own.Lookup(name), "HOLDFAST_")
 	}
-	addSection(fs, own, sectionTarget)
+	cli.AddSection(fs, own, sectionTarget)
 }
 
 // credentials are the flags that are about an etcd of somebody's own.
@@ -51,33 +51,33 @@ var credentials = []string{"cacert", "cert", "key", "user", "password-file"}
 func (f *targetFlags) check(fs *pflag.FlagSet) error {
 	switch {
 	case strings.Trim(f.prefix, "/") == "":
-		return usagef("invalid --prefix %q: expected one that is the benchmark's own, such as /holdfast-bench/", f.prefix)
+		return cli.Usagef("invalid --prefix %q: expected one that is the benchmark's own, such as /holdfast-bench/", f.prefix)
 	case len(f.endpoints) == 0 && f.members != 1 && f.members != 3:
-		return usagef("invalid --members %d: expected 1 or 3", f.members)
+		return cli.Usagef("invalid --members %d: expected 1 or 3", f.members)
 	case len(f.endpoints) == 0:
 		for _, name := range credentials {
-			if typed(fs, name) {
-				return usagef("--%s is of an etcd of your own: expected --endpoints with it", name)
+			if cli.WasTyped(fs, name) {
+				return cli.Usagef("--%s is of an etcd of your own: expected --endpoints with it", name)
 			}
 		}
 		return nil
 	}
 	for _, name := range []string{"members", "dir", "auth"} {
-		if typed(fs, name) {
-			return usagef("--%s is of an etcd that is started for the run: expected no --endpoints with it", name)
+		if cli.WasTyped(fs, name) {
+			return cli.Usagef("--%s is of an etcd that is started for the run: expected no --endpoints with it", name)
 		}
 	}
 	switch {
 	case (f.cert == "") != (f.key == ""):
-		return usagef("--cert and --key go together: expected both or neither")
+		return cli.Usagef("--cert and --key go together: expected both or neither")
 	case f.user == "" && f.passwordFile != "":
-		return usagef("--password-file needs --user: whose password it is")
+		return cli.Usagef("--password-file needs --user: whose password it is")
 	case f.user != "" && f.passwordFile == "" && os.Getenv("HOLDFAST_PASSWORD") == "":
-		return usagef("--user %s needs a password: in HOLDFAST_PASSWORD, or in a file that --password-file names", f.user)
+		return cli.Usagef("--user %s needs a password: in HOLDFAST_PASSWORD, or in a file that --password-file names", f.user)
 	}
 	for _, e := range f.endpoints {
 		if (f.caCert != "" || f.cert != "") && strings.HasPrefix(e, "http://") {
-			return usagef("invalid --endpoints %q: expected https://, since --cacert or --cert is given", e)
+			return cli.Usagef("invalid --endpoints %q: expected https://, since --cacert or --cert is given", e)
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-storage/holdfast/adopt"
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 	"github.com/holdfast-storage/holdfast/watch"
 )
@@ -29,20 +30,20 @@ func (f *adoptionFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "the cluster's kubeconfig `file` (default the cluster whose pod it runs in)")
 	fs.StringVar(&f.context, "context", "", "`name` of the kubeconfig's context (default its current one)")
 	fs.StringVar(&f.attacher, "attacher", "", "the CSI `driver` whose VolumeAttachments they are (required)")
-	fs.Var(newChoice(&f.mode, "", string(state.Exclusive), string(state.Shared)), "mode",
+	fs.Var(cli.NewChoice(&f.mode, "", string(state.Exclusive), string(state.Shared)), "mode",
 		"how every volume is held (default by the access modes of its PersistentVolume)")
 }
 
 func (f *adoptionFlags) check() error {
 	switch {
 	case f.clusterFlags.name == "":
-		return usagef("--cluster is missing: expected the name of the cluster whose VolumeAttachments they are")
+		return cli.Usagef("--cluster is missing: expected the name of the cluster whose VolumeAttachments they are")
 	case f.attacher == "":
-		return usagef("--attacher is missing: expected the CSI driver's name, as 'kubectl get volumeattachments' shows it")
+		return cli.Usagef("--attacher is missing: expected the CSI driver's name, as 'kubectl get volumeattachments' shows it")
 	case f.driver != "" && f.driver != f.attacher:
-		return usagef("--driver %q and --attacher %q: expected one and the same driver", f.driver, f.attacher)
+		return cli.Usagef("--driver %q and --attacher %q: expected one and the same driver", f.driver, f.attacher)
 	case f.kubeconfig == "" && f.context == "" && os.Getenv("KUBERNETES_SERVICE_HOST") == "":
-		return usagef("no cluster to read from: expected --kubeconfig FILE, or to run in a pod of the cluster")
+		return cli.Usagef("no cluster to read from: expected --kubeconfig FILE, or to run in a pod of the cluster")
 	}
 	return state.ValidateCluster(f.clusterFlags.name)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -33,11 +34,11 @@ controller needs --cluster-uid here, once.`,
 
   # Say on the claim of the volume who has it, if it is not to be had
   holdfast attach vol-1 node-1 --cluster east --kubeconfig ~/.kube/config`,
-		Args: takes("VOLUME", "NODE"),
+		Args: cli.Takes("VOLUME", "NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Volume, req.Node, req.Mode = args[0], args[1], state.Mode(mode)
 			if req.IgnoreGrace && req.Why == "" {
-				return usagef("--ignore-grace needs --reason: what makes it safe, for the journal")
+				return cli.Usagef("--ignore-grace needs --reason: what makes it safe, for the journal")
 			}
 			return v.join(cmd, func(ctx context.Context, c *state.Cluster) error {
 				h, err := c.Attach(ctx, req)
@@ -54,11 +55,11 @@ controller needs --cluster-uid here, once.`,
 	}
 	fs := cmd.Flags()
 	v.clusterFlags.add(fs)
-	fs.Var(newChoice(&mode, string(state.Exclusive), string(state.Exclusive), string(state.Shared)), "mode", "alone, or together with other shared holds")
+	fs.Var(cli.NewChoice(&mode, string(state.Exclusive), string(state.Exclusive), string(state.Shared)), "mode", "alone, or together with other shared holds")
 	fs.StringVar(&req.NodeUID, "node-uid", "", "`UID` of the Node object, for the record")
 	fs.BoolVar(&req.IgnoreGrace, "ignore-grace", false, "attach although another cluster has just detached, and delete its grace")
 	fs.StringVar(&req.Why, "reason", "", "why the grace is ignored, a `text` for the journal")
-	typed(fs, "ignore-grace")
+	cli.OnlyTyped(fs, "ignore-grace")
 	tell.add(fs)
 	v.addBy(fs)
 	out.add(cmd)

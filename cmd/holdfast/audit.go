@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-storage/holdfast/adopt"
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -41,7 +42,7 @@ serves metrics, /healthz and /readyz at --listen. What is away is waited for.`,
 
   # In the cluster's own pod, for Prometheus
   holdfast audit --cluster east --attacher csi.example.com --watch --listen :9447`,
-		Args: takes(),
+		Args: cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.adoptionFlags.add(cmd)
@@ -50,7 +51,7 @@ serves metrics, /healthz and /readyz at --listen. What is away is waited for.`,
 	fs.BoolVar(&f.watch, "watch", false, "go on until Ctrl-C, and print what changes")
 	fs.Var(newDuration(&f.every, adopt.DefaultEvery), "every", "how often --watch audits")
 	fs.StringVar(&f.listen, "listen", defaultAuditListen, "--watch serves /metrics, /healthz and /readyz at this `address`; port 0 for a free one, empty for not at all")
-	setAnnotation(fs.Lookup("listen"), annotationEmpty, "true")
+	cli.AllowEmpty(fs.Lookup("listen"))
 	f.out.add(cmd)
 	f.ledgerFlags.add(fs)
 	f.log.add(fs, "warn") // that it was cut off, and goes on

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-storage/holdfast/adopt"
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 )
 
 func several(n int, what string) string {
@@ -35,7 +36,7 @@ func (v auditView) print(w io.Writer) {
 		fmt.Fprintln(w)
 	}
 	if v.VolumeAttachments == 0 {
-		fmt.Fprintln(w, oneLine(nothingOf(v.Attacher, v.Others)))
+		fmt.Fprintln(w, cli.OneLine(nothingOf(v.Attacher, v.Others)))
 	}
 	if v.Unsettled > 0 {
 		fmt.Fprintf(w, "%s only in the second of two looks: audit again\n", several(v.Unsettled, "more difference"))

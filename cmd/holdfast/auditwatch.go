@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-storage/holdfast/adopt"
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -75,7 +76,7 @@ func (s *auditStream) auditor(registry prometheus.Registerer) (*adopt.Auditor, e
 // another cluster's. That the ledger or the cluster's record is not there yet, a
 // controller that starts puts right.
 func hopeless(err error) bool {
-	var wrong *usageError
+	var wrong *cli.UsageError
 	switch {
 	case errors.As(err, &wrong), errors.Is(err, state.ErrInvalid), errors.Is(err, state.ErrClusterMismatch):
 		return true

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -20,7 +21,7 @@ func newClear() *cobra.Command {
 cluster may attach it at once. Do it once the node and the storage are done with
 the volume: the grace period is what keeps a late write away from the next node.`,
 		Example: `  holdfast clear vol-1 --cluster east`,
-		Args:    takes("VOLUME"),
+		Args:    cli.Takes("VOLUME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return v.as(cmd, func(ctx context.Context, c *state.Cluster) error {
 				n, err := c.ClearVolume(ctx, args[0])

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -21,7 +22,7 @@ frozen. A cluster's identity is the UID of its kube-system namespace: a second
 cluster that comes under the same name is refused.`,
 		Example: `  holdfast clusters
   holdfast clusters rebind east --uid 0b7e… --reason "built anew after the fire"`,
-		Args: takes(),
+		Args: cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return v.read(cmd, func(ctx context.Context, l *state.Ledger) error {
 				rows, err := listClusters(ctx, l)
@@ -100,10 +101,10 @@ func (l clusterList) print(w io.Writer) {
 	} else if len(l.Freezes) > 0 {
 		frozen = "frozen after a restore"
 	}
-	fmt.Fprintf(w, "\n%s\n", oneLine(fmt.Sprintf("Ledger %s of %s, epoch %d: %s", l.Ledger.UUID, driverOf(l.Ledger), l.Ledger.Epoch, frozen)))
+	fmt.Fprintf(w, "\n%s\n", cli.OneLine(fmt.Sprintf("Ledger %s of %s, epoch %d: %s", l.Ledger.UUID, driverOf(l.Ledger), l.Ledger.Epoch, frozen)))
 	for _, r := range l.Freezes {
 		f := r.Freeze()
-		fmt.Fprintln(w, oneLine(fmt.Sprintf("Restore noticed %s ago by %s: %s", age(f.Since), f.By, f.Why)))
+		fmt.Fprintln(w, cli.OneLine(fmt.Sprintf("Restore noticed %s ago by %s: %s", age(f.Since), f.By, f.Why)))
 	}
 	if len(l.Freezes) > 0 {
 		fmt.Fprintf(w, "%s\n", afterRestore)
@@ -135,10 +136,10 @@ name stay, and are the new cluster's.`,
 		Example: `  # The UID of the cluster that is to have the name
   kubectl get namespace kube-system -o jsonpath='{.metadata.uid}'
   holdfast clusters rebind east --uid 0b7e… --reason "built anew after the fire"`,
-		Args: takes("CLUSTER"),
+		Args: cli.Takes("CLUSTER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if uid == "" {
-				return usagef("--uid is missing: expected the UID of the new cluster's kube-system namespace")
+				return cli.Usagef("--uid is missing: expected the UID of the new cluster's kube-system namespace")
 			}
 			if err := needReason(why); err != nil {
 				return err
@@ -177,7 +178,7 @@ func addReason(cmd *cobra.Command, why *string) {
 
 func needReason(why string) error {
 	if why == "" {
-		return usagef("--reason is missing: expected why, for whoever wonders later")
+		return cli.Usagef("--reason is missing: expected why, for whoever wonders later")
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -56,20 +57,20 @@ func (f *ledgerFlags) password() (string, error) {
 	name, _, inFlag := strings.Cut(f.user, ":")
 	switch {
 	case inFlag:
-		return "", usagef("invalid --user: expected a name only, %q; the password comes from HOLDFAST_PASSWORD or --password-file", name)
+		return "", cli.Usagef("invalid --user: expected a name only, %q; the password comes from HOLDFAST_PASSWORD or --password-file", name)
 	case f.user == "" && f.passwordFile != "":
-		return "", usagef("--password-file needs --user: whose password it is")
+		return "", cli.Usagef("--password-file needs --user: whose password it is")
 	case f.user == "":
 		return "", nil
 	case f.passwordFile != "":
 		if _, err := state.ReadPassword(f.passwordFile); err != nil {
-			return "", usagef("invalid --password-file: %w", err)
+			return "", cli.Usagef("invalid --password-file: %w", err)
 		}
 		return "", nil // whoever logs in reads it
 	}
 	password := os.Getenv("HOLDFAST_PASSWORD")
 	if password == "" {
-		return "", usagef("--user %s needs a password: in HOLDFAST_PASSWORD, or in a file that --password-file names", f.user)
+		return "", cli.Usagef("--user %s needs a password: in HOLDFAST_PASSWORD, or in a file that --password-file names", f.user)
 	}
 	return password, nil
 }
@@ -79,20 +80,20 @@ func (f *ledgerFlags) password() (string, error) {
 // word, whatever certificates it is given.
 func (f *ledgerFlags) checkTLS() error {
 	if (f.cert == "") != (f.key == "") {
-		return usagef("--cert and --key go together: expected both or neither")
+		return cli.Usagef("--cert and --key go together: expected both or neither")
 	}
 	if f.caCert != "" {
 		data, err := os.ReadFile(f.caCert)
 		if err != nil {
-			return usagef("invalid --cacert: %w", err)
+			return cli.Usagef("invalid --cacert: %w", err)
 		}
 		if !x509.NewCertPool().AppendCertsFromPEM(data) {
-			return usagef("invalid --cacert %q: expected certificates in PEM, and there is none in it", f.caCert)
+			return cli.Usagef("invalid --cacert %q: expected certificates in PEM, and there is none in it", f.caCert)
 		}
 	}
 	if f.cert != "" {
 		if _, err := tls.LoadX509KeyPair(f.cert, f.key); err != nil {
-			return usagef("invalid --cert %q, --key %q: %w", f.cert, f.key, err)
+			return cli.Usagef("invalid --cert %q, --key %q: %w", f.cert, f.key, err)
 		}
 	}
 	if f.caCert == "" && f.cert == "" {
@@ -100,7 +101,7 @@ func (f *ledgerFlags) checkTLS() error {
 	}
 	for _, e := range f.endpoints {
 		if strings.HasPrefix(e, "http://") {
-			return usagef("invalid --endpoints %q: expected https://, since --cacert or --cert is given", e)
+			return cli.Usagef("invalid --endpoints %q: expected https://, since --cacert or --cert is given", e)
 		}
 	}
 	return nil
@@ -196,7 +197,7 @@ func (v *verb) join(cmd *cobra.Command, act func(context.Context, *state.Cluster
 
 func (v *verb) named() error {
 	if v.clusterFlags.name == "" {
-		return usagef("--cluster is missing: expected the name of the cluster to act as")
+		return cli.Usagef("--cluster is missing: expected the name of the cluster to act as")
 	}
 	return nil
 }

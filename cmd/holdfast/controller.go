@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/reconcile"
 	"github.com/holdfast-storage/holdfast/state/embedded"
 )
@@ -81,7 +82,7 @@ func newController() *cobra.Command {
 		Short:   "Run the controller of a cluster",
 		Long:    controllerLong,
 		Example: controllerExample,
-		Args:    takes(),
+		Args:    cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(cmd.Flags().Changed); err != nil {
 				return err
@@ -109,10 +110,10 @@ func (f *controllerFlags) addTo(cmd *cobra.Command) {
 	fs.StringVar(&f.embeddedDir, "embedded-etcd", "", "run an etcd in this process, with its data in this `folder`, in place of --endpoints")
 	fs.StringVar(&f.embeddedListen, "embedded-listen", embedded.DefaultListenClient, "`address` of that etcd for others")
 	fs.StringVar(&f.listen, "listen", defaultListen, "serve /metrics, /healthz and /readyz at this `address`; port 0 for a free one, empty for not at all")
-	setAnnotation(fs.Lookup("listen"), annotationEmpty, "true")
+	cli.AllowEmpty(fs.Lookup("listen"))
 	fs.BoolVar(&f.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ of that address too; /debug/pprof/profile?seconds=20 for the processor's")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "decide and say what would be removed, and remove nothing; attachments are kept alive all the same")
-	fs.Var(newChoice(&f.nodeIdentity, identityName, identityName, identityUID), "node-identity",
+	fs.Var(cli.NewChoice(&f.nodeIdentity, identityName, identityName, identityUID), "node-identity",
 		"what makes a node the same node: its name, or its Node object's UID too")
 	fs.Float64Var(&f.removalRate, "removal-rate", reconcile.DefaultRemovalRate, "removals a second, at most, in each cluster")
 	fs.StringVar(&f.fenceCommand, "fence-command", "", "`command` that cuts a node off from a volume: the orphan as JSON on its standard input, exit code 0 to go on. Words end at spaces, and no shell runs")
@@ -139,24 +140,24 @@ func (f *controllerFlags) check(given func(flag string) bool) error {
 	}
 	switch {
 	case f.embeddedDir != "" && given("endpoints"):
-		return usagef("--embedded-etcd and --endpoints exclude each other: expected one etcd")
+		return cli.Usagef("--embedded-etcd and --endpoints exclude each other: expected one etcd")
 	case f.embeddedDir == "" && given("embedded-listen"):
-		return usagef("--embedded-listen needs --embedded-etcd: the folder of the etcd to run")
+		return cli.Usagef("--embedded-listen needs --embedded-etcd: the folder of the etcd to run")
 	case f.embeddedDir != "" && (f.caCert != "" || f.cert != "" || f.user != ""):
-		return usagef("--cacert, --cert and --user are for an etcd of --endpoints: the one of --embedded-etcd has neither TLS nor passwords")
+		return cli.Usagef("--cacert, --cert and --user are for an etcd of --endpoints: the one of --embedded-etcd has neither TLS nor passwords")
 	case f.pprof && f.listen == "":
-		return usagef("--pprof needs --listen: the address to serve the profiles at")
+		return cli.Usagef("--pprof needs --listen: the address to serve the profiles at")
 	case !(f.removalRate > 0): // NaN neither
-		return usagef("invalid --removal-rate %v: expected a number of removals a second, above zero", f.removalRate)
+		return cli.Usagef("invalid --removal-rate %v: expected a number of removals a second, above zero", f.removalRate)
 	case f.waits.staleAfter < minStaleAfter:
-		return usagef("invalid --stale-after %q: expected at least %s, for the sources give a sign of life every few seconds (Kubernetes about every minute)",
+		return cli.Usagef("invalid --stale-after %q: expected at least %s, for the sources give a sign of life every few seconds (Kubernetes about every minute)",
 			f.waits.staleAfter, minStaleAfter)
 	case f.brake.Min < 0:
-		return usagef("invalid --brake-min %d: expected a number of nodes", f.brake.Min)
+		return cli.Usagef("invalid --brake-min %d: expected a number of nodes", f.brake.Min)
 	case !(f.brake.Fraction > 0 && f.brake.Fraction <= 1):
-		return usagef("invalid --brake-fraction %v: expected a part of the nodes, above 0 and up to 1", f.brake.Fraction)
+		return cli.Usagef("invalid --brake-fraction %v: expected a part of the nodes, above 0 and up to 1", f.brake.Fraction)
 	case f.fenceCommand == "" && given("fence-timeout"):
-		return usagef("--fence-timeout needs --fence-command: the command that may take so long")
+		return cli.Usagef("--fence-timeout needs --fence-command: the command that may take so long")
 	}
 	return nil
 }
@@ -168,7 +169,7 @@ func (f *controllerFlags) fencer() (reconcile.Fencer, error) {
 	}
 	words := strings.Fields(f.fenceCommand)
 	if len(words) == 0 {
-		return nil, usagef("invalid --fence-command %q: expected a program and its arguments", f.fenceCommand)
+		return nil, cli.Usagef("invalid --fence-command %q: expected a program and its arguments", f.fenceCommand)
 	}
 	fencer, err := reconcile.NewExecFencer(f.fenceTimeout, words...)
 	if err != nil {

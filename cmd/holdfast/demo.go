@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 	"github.com/holdfast-storage/holdfast/state/embedded"
 )
@@ -43,7 +44,7 @@ func newDemo() *cobra.Command {
 		Short:   "See the whole of it on this machine, in under a minute",
 		Long:    demoLong,
 		Example: "  holdfast demo",
-		Args:    takes(),
+		Args:    cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			program, err := os.Executable()
 			if err != nil {

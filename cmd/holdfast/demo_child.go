@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 )
 
 // child is a holdfast that runs as a process of its own.
@@ -149,7 +151,7 @@ func (c *child) ready(ctx context.Context, limit time.Duration) error {
 		return err == nil && code == http.StatusOK, nil
 	})
 	if err != nil {
-		return fmt.Errorf("%w (%s)", err, oneLine(last))
+		return fmt.Errorf("%w (%s)", err, cli.OneLine(last))
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 )
 
 // timeline prints what a demo does as it happens: one line an event, with the
@@ -101,7 +103,7 @@ func (t *timeline) detail(text string) {
 
 // failed is why the demo ends here.
 func (t *timeline) failed(act string, err error) {
-	t.line("%s%s %s", indent, t.paint(red, "✗ this did not happen: "+act+":"), oneLine(err.Error()))
+	t.line("%s%s %s", indent, t.paint(red, "✗ this did not happen: "+act+":"), cli.OneLine(err.Error()))
 }
 
 func (t *timeline) elapsed() time.Duration { return time.Since(t.started) }

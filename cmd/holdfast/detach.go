@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -39,7 +40,7 @@ It goes on while the ledger is frozen.`,
 				}
 				return nil
 			}
-			return takes("VOLUME", "NODE")(cmd, args)
+			return cli.Takes("VOLUME", "NODE")(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -68,7 +69,7 @@ It goes on while the ledger is frozen.`,
 	fs.Uint64Var(&token, "token", 0, "end only the hold of this `token` (default whichever the node has)")
 	fs.StringVar(&all.Node, "all-of-node", "", "end every hold of the cluster's `node`, lapsed ones too")
 	fs.StringVar(&all.Volume, "all-of-volume", "", "end every hold that the cluster has of the `volume`")
-	typed(fs, "all-of-node", "all-of-volume")
+	cli.OnlyTyped(fs, "all-of-node", "all-of-volume")
 	fs.StringVar(&req.Reason, "reason", "detached", "why, a `text` for the record")
 	v.addBy(fs)
 	out.add(cmd)

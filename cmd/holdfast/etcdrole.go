@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -39,7 +40,7 @@ clusters has the role of each: give --cluster again.`,
 
   # An operator
   holdfast etcd-role --operator --user alice`,
-		Args: takes(),
+		Args: cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			roles, err := f.roles()
 			if err != nil {
@@ -73,7 +74,7 @@ func (f *etcdRoleFlags) addTo(cmd *cobra.Command) {
 	fs.BoolVar(&f.noPassword, "no-password", false, "the user has no password, but a client certificate with its name as the common name")
 	fs.StringVar(&f.prefix, "prefix", state.DefaultPrefix, "what the ledger's keys begin with")
 	// Whom a role is for is no setting that lies about in an environment.
-	typed(fs, "cluster", "operator", "read-only", "role", "user", "password-file", "no-password")
+	cli.OnlyTyped(fs, "cluster", "operator", "read-only", "role", "user", "password-file", "no-password")
 }
 
 // etcdRoles is what etcd-role prints.
@@ -98,15 +99,15 @@ func (f *etcdRoleFlags) check() error {
 	}
 	switch {
 	case kinds != 1:
-		return usagef("expected one of --cluster NAME, --operator and --read-only: whom the role is for")
+		return cli.Usagef("expected one of --cluster NAME, --operator and --read-only: whom the role is for")
 	case f.name != "" && len(f.clusters) > 1:
-		return usagef("--role and several --cluster exclude each other: expected one name for one role")
+		return cli.Usagef("--role and several --cluster exclude each other: expected one name for one role")
 	case f.noPassword && f.passwordFile != "":
-		return usagef("--no-password and --password-file exclude each other: expected one way to know the user by")
+		return cli.Usagef("--no-password and --password-file exclude each other: expected one way to know the user by")
 	case f.user == "" && (f.noPassword || f.passwordFile != ""):
-		return usagef("--no-password and --password-file need --user: whom etcd is to know that way")
+		return cli.Usagef("--no-password and --password-file need --user: whom etcd is to know that way")
 	case strings.Contains(f.user, ":") && !f.noPassword:
-		return usagef("invalid --user %q: expected no colon, behind which etcdctl would take a password", f.user)
+		return cli.Usagef("invalid --user %q: expected no colon, behind which etcdctl would take a password", f.user)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	eventsclient "k8s.io/client-go/kubernetes/typed/events/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/events"
 	"github.com/holdfast-storage/holdfast/state"
 	"github.com/holdfast-storage/holdfast/watch"
@@ -120,7 +121,7 @@ func (f *conflictFlags) report(ctx context.Context, stderr io.Writer, c *state.C
 	ctx, cancel := context.WithTimeout(ctx, conflictPatience)
 	defer cancel()
 	if err := f.write(ctx, c, conflict); err != nil {
-		fmt.Fprintf(stderr, "holdfast: no Event was written of what follows: %s\n", oneLine(err.Error()))
+		fmt.Fprintf(stderr, "holdfast: no Event was written of what follows: %s\n", cli.OneLine(err.Error()))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -30,7 +31,7 @@ Without --yes it shows what it would evict, and changes nothing.`,
 
   # Only some
   holdfast evict east --volume vol-1 --volume vol-2 --reason "moved by hand" --yes`,
-		Args: takes("CLUSTER"),
+		Args: cli.Takes("CLUSTER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needReason(f.why); f.yes && err != nil {
 				return err
@@ -56,7 +57,7 @@ Without --yes it shows what it would evict, and changes nothing.`,
 	fs.StringVar(&f.node, "node", "", "only the holds of this `node`")
 	fs.BoolVar(&f.yes, "yes", false, "evict them; without it they are only listed")
 	fs.StringVar(&f.why, "reason", "", "why, a `text` for whoever wonders later; needed with --yes")
-	typed(fs, "yes")
+	cli.OnlyTyped(fs, "yes")
 	v.addBy(fs)
 	out.add(cmd)
 	v.addVerb(cmd, waitGracePeriod, waitJournalRetention)

@@ -8,13 +8,23 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hashicorp/go-multierror"
+	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
+// ranInto is what comes of a command that was used as it should be, and failed so.
+func ranInto(t *testing.T, err error) error {
+	t.Helper()
+	cmd := &cobra.Command{Use: "fails", Args: cli.Takes(), RunE: func(*cobra.Command, []string) error { return err }}
+	program.Finish(cmd)
+	cmd.SetArgs([]string{}) // and not the test's
+	return cmd.Execute()
+}
+
 func TestExitCode(t *testing.T) {
-	ran := func(err error) error { return &runError{fmt.Errorf("doing it: %w", err)} }
+	ran := func(err error) error { return ranInto(t, fmt.Errorf("doing it: %w", err)) }
 	for _, test := range []struct {
 		err  error
 		want int
@@ -22,7 +32,7 @@ func TestExitCode(t *testing.T) {
 		{nil, exitDone},
 		{errors.New("unknown flag"), exitUsage}, // it did not come to run
 		{ran(errors.New("anything else")), exitFailed},
-		{ran(usagef("a flag that does not go with another")), exitUsage},
+		{ran(cli.Usagef("a flag that does not go with another")), exitUsage},
 		{ran(state.ErrInvalid), exitUsage},
 		{ran(state.ErrConflict), exitConflict},
 		{ran(&state.ConflictError{}), exitConflict},
@@ -55,12 +65,9 @@ func TestReport_IsOneLine(t *testing.T) {
 		err  error
 		want string
 	}{
-		{errors.Join(errors.New("one"), errors.New("two")), "one; two"},
-		{multierror.Append(nil, errors.New("one"), errors.New("two")).ErrorOrNil(), "one; two"},
-		{errors.New("a \x1b[31mred\x07 name"), `a \x1b[31mred\a name`},
-		{fmt.Errorf("volume %q", "a\nb"), `volume "a\nb"`},
-		{&runError{context.Canceled}, "interrupted"},
-		{&runError{fmt.Errorf("%w: %w", state.ErrUnknownOutcome, context.Canceled)},
+		{errors.New("a \x1b[31mred\x07\nname"), `a \x1b[31mred\a; name`},
+		{ranInto(t, context.Canceled), "interrupted"},
+		{ranInto(t, fmt.Errorf("%w: %w", state.ErrUnknownOutcome, context.Canceled)),
 			"outcome unknown: context canceled; run the same command again: it then finds what was done, or does it"},
 	} {
 		var out bytes.Buffer

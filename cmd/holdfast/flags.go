@@ -1,18 +1,15 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -21,12 +18,6 @@ const (
 	sectionEtcd  = "Connection to etcd:"
 	sectionWaits = "Waits:"
 	sectionLog   = "Output and logs:"
-)
-
-const (
-	annotationSection = "holdfast_section"
-	annotationTyped   = "holdfast_typed"
-	annotationEmpty   = "holdfast_empty" // an empty value means something
 )
 
 // ledgerFlags are the flags of every command that opens the ledger.
@@ -92,7 +83,7 @@ func (f *ledgerFlags) addConnection(fs *pflag.FlagSet) {
 	own.Var(newDuration(&f.dialTimeout, state.DefaultDialTimeout), "dial-timeout", "how long to try to reach etcd")
 	own.Var(newDuration(&f.requestTimeout, state.DefaultRequestTimeout), "request-timeout", "how long to wait for one answer of etcd")
 	own.BoolVar(&f.allowUnsafe, "allow-unsafe-etcd", false, "go on, with a warning, on an etcd older than 3.5.33, 3.6.14 or 3.7.1")
-	addSection(fs, own, sectionEtcd)
+	cli.AddSection(fs, own, sectionEtcd)
 }
 
 func (f *ledgerFlags) addWaits(fs *pflag.FlagSet, names ...string) {
@@ -120,36 +111,12 @@ func (f *ledgerFlags) addWaits(fs *pflag.FlagSet, names ...string) {
 		value.zero = wait.name == waitQuarantine
 		own.Var(value, wait.name, wait.usage)
 	}
-	addSection(fs, own, sectionWaits)
+	cli.AddSection(fs, own, sectionWaits)
 }
 
 // addBy registers who writes; for the verbs that do.
 func (f *ledgerFlags) addBy(fs *pflag.FlagSet) {
 	fs.StringVar(&f.by, "by", "", "who does it, for the records (default `user@host`)")
-}
-
-// addSection moves the flags of own into fs, under a heading of the help.
-func addSection(fs, own *pflag.FlagSet, section string) {
-	own.SortFlags = false
-	own.VisitAll(func(f *pflag.Flag) {
-		setAnnotation(f, annotationSection, section)
-		fs.AddFlag(f)
-	})
-}
-
-func setAnnotation(f *pflag.Flag, key, value string) {
-	if f.Annotations == nil {
-		f.Annotations = map[string][]string{}
-	}
-	f.Annotations[key] = []string{value}
-}
-
-// typed marks flags that agree to one single act. The environment, where
-// something may be left over from another day, does not set them.
-func typed(fs *pflag.FlagSet, names ...string) {
-	for _, name := range names {
-		setAnnotation(fs.Lookup(name), annotationTyped, "true")
-	}
 }
 
 // clusterFlags say as which cluster a verb acts.
@@ -158,77 +125,6 @@ type clusterFlags struct{ name, uid string }
 func (f *clusterFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.name, "cluster", "", "the cluster's `name` (required)")
 	fs.StringVar(&f.uid, "cluster-uid", "", "`UID` of the cluster's kube-system namespace (default whatever is on record)")
-}
-
-// environmentName is the variable that a flag can also be given as.
-func environmentName(flag string) string {
-	return "HOLDFAST_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-func inEnvironment(f *pflag.Flag) bool {
-	return f.Name != "help" && f.Annotations[annotationTyped] == nil
-}
-
-// nameEnvironment adds to each flag's help the variable it is read from.
-func nameEnvironment(fs *pflag.FlagSet) {
-	fs.VisitAll(func(f *pflag.Flag) {
-		if inEnvironment(f) {
-			f.Usage += " [" + environmentName(f.Name) + "]"
-		}
-	})
-}
-
-// readEnvironment sets the flags that the command line has not.
-func readEnvironment(fs *pflag.FlagSet) error {
-	var err error
-	fs.VisitAll(func(f *pflag.Flag) {
-		if err != nil || f.Changed || !inEnvironment(f) {
-			return
-		}
-		name := environmentName(f.Name)
-		value, ok := os.LookupEnv(name)
-		if !ok || value == "" {
-			return
-		}
-		if serr := f.Value.Set(value); serr != nil {
-			err = fmt.Errorf("invalid %s %q in the environment: %s", name, value, expectation(f, serr))
-			return
-		}
-		f.Changed = true
-	})
-	return err
-}
-
-// refuseEmpty refuses a flag that is given without a value, as a script with an
-// unset variable does: it must not come to mean every node, or no fencer.
-func refuseEmpty(fs *pflag.FlagSet) error {
-	var err error
-	fs.Visit(func(f *pflag.Flag) {
-		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" && f.Annotations[annotationEmpty] == nil {
-			err = fmt.Errorf("--%s is empty: expected a value; where it has a default, leave it out for that", f.Name)
-		}
-	})
-	return err
-}
-
-// expectation says what a flag takes, where pflag's own error does not.
-func expectation(f *pflag.Flag, err error) string {
-	switch f.Value.Type() {
-	case "bool":
-		return "expected true or false"
-	case "int", "int64", "uint64", "float64":
-		return "expected a number"
-	}
-	return err.Error()
-}
-
-// explainFlag turns pflag's parse errors into what the rest of the errors look like.
-func explainFlag(cmd *cobra.Command, err error) error {
-	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		f := bad.GetFlag()
-		return fmt.Errorf("invalid --%s %q: %s", f.Name, bad.GetValue(), expectation(f, bad.Unwrap()))
-	}
-	return fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())
 }
 
 // duration is a flag of a length of time.
@@ -267,34 +163,6 @@ func (d *duration) String() string {
 	return shortDuration(*d.value)
 }
 
-// choice is a flag of a closed set of words.
-type choice struct {
-	value   *string
-	allowed []string
-}
-
-func (c *choice) Set(s string) error {
-	if !slices.Contains(c.allowed, s) {
-		return fmt.Errorf("expected one of %s", strings.Join(c.allowed, ", "))
-	}
-	*c.value = s
-	return nil
-}
-
-func (c *choice) Type() string { return strings.Join(c.allowed, "|") }
-
-func (c *choice) String() string {
-	if c.value == nil {
-		return ""
-	}
-	return *c.value
-}
-
-func newChoice(value *string, fallback string, allowed ...string) *choice {
-	*value = fallback
-	return &choice{value, allowed}
-}
-
 // logFlags say what is logged, to standard error.
 type logFlags struct{ level, format string }
 
@@ -302,9 +170,9 @@ type logFlags struct{ level, format string }
 // to say it prints.
 func (f *logFlags) add(fs *pflag.FlagSet, level string) {
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	own.Var(newChoice(&f.level, level, "debug", "info", "warn", "error"), "log-level", "log this and what is worse, to standard error")
-	own.Var(newChoice(&f.format, "text", "text", "json"), "log-format", "how to log")
-	addSection(fs, own, sectionLog)
+	own.Var(cli.NewChoice(&f.level, level, "debug", "info", "warn", "error"), "log-level", "log this and what is worse, to standard error")
+	own.Var(cli.NewChoice(&f.format, "text", "text", "json"), "log-format", "how to log")
+	cli.AddSection(fs, own, sectionLog)
 }
 
 func (f *logFlags) logger(w io.Writer) *slog.Logger {

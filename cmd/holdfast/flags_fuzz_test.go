@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -18,7 +19,7 @@ import (
 // that does nothing to a terminal.
 func mustBeOneLine(t *testing.T, given int, err error) {
 	t.Helper()
-	text := oneLine(explain(err))
+	text := cli.OneLine(explain(err))
 	if most := 1000 + 10*given; len(text) > most {
 		t.Errorf("an error of %d bytes of a value of %d", len(text), given)
 	}
@@ -110,17 +111,17 @@ func FuzzControllerFlags(f *testing.F) {
 		var c controllerFlags
 		cmd := &cobra.Command{Use: "controller"}
 		c.addTo(cmd)
-		settle(cmd)
+		program.Finish(cmd)
 		args := []string{"--" + name + "=" + value}
 		if name != "cluster" {
 			args = append(args, "--cluster=east")
 		}
 		err := cmd.ParseFlags(args)
 		if err != nil {
-			mustBeOneLine(t, len(value), explainFlag(cmd, err))
+			mustBeOneLine(t, len(value), cmd.FlagErrorFunc()(cmd, err))
 			return
 		}
-		err = errors.Join(refuseEmpty(cmd.Flags()), c.check(cmd.Flags().Changed))
+		err = errors.Join(cmd.PersistentPreRunE(cmd, nil), c.check(cmd.Flags().Changed))
 		if err == nil {
 			_, err = c.config(io.Discard)
 		}

@@ -155,51 +155,21 @@ func TestEnvironment_EveryFlagOfEveryCommand(t *testing.T) {
 	seen := 0
 	eachCommand(newRoot(), func(cmd *cobra.Command) {
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-			named := strings.Contains(f.Usage, "["+environmentName(f.Name)+"]")
-			if f.Name == "help" || f.Annotations[annotationTyped] != nil {
-				if named {
+			name := program.VariableOf(f)
+			if name == "" {
+				if strings.Contains(f.Usage, "[HOLDFAST_") {
 					t.Errorf("%s --%s has to be typed, and its help names a variable", cmd.CommandPath(), f.Name)
 				}
 				return
 			}
-			if !named {
-				t.Errorf("%s --%s: its help does not name %s: %q", cmd.CommandPath(), f.Name, environmentName(f.Name), f.Usage)
+			if !strings.Contains(f.Usage, "["+name+"]") {
+				t.Errorf("%s --%s: its help does not name %s: %q", cmd.CommandPath(), f.Name, name, f.Usage)
 			}
 			seen++
 		})
 	})
 	if seen < 100 {
 		t.Errorf("saw %d flags; want those of all commands", seen)
-	}
-}
-
-func TestReadEnvironment(t *testing.T) {
-	newSet := func() (*pflag.FlagSet, *string, *bool) {
-		fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
-		s, b := fs.String("some-name", "fallback", ""), fs.Bool("yes", false, "")
-		typed(fs, "yes")
-		return fs, s, b
-	}
-	t.Setenv("HOLDFAST_SOME_NAME", "of the environment")
-	t.Setenv("HOLDFAST_YES", "true")
-	fs, s, b := newSet()
-	if err := readEnvironment(fs); err != nil || *s != "of the environment" {
-		t.Errorf("some-name is %q, error %v; want what the environment says", *s, err)
-	}
-	if *b {
-		t.Error("the environment has agreed to something that has to be typed")
-	}
-	fs, s, _ = newSet()
-	if err := fs.Parse([]string{"--some-name=typed"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := readEnvironment(fs); err != nil || *s != "typed" {
-		t.Errorf("some-name is %q, error %v; want what was typed", *s, err)
-	}
-	t.Setenv("HOLDFAST_SOME_NAME", "")
-	fs, s, _ = newSet()
-	if err := readEnvironment(fs); err != nil || *s != "fallback" {
-		t.Errorf("some-name is %q, error %v; want its default: an empty variable is none", *s, err)
 	}
 }
 

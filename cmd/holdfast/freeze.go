@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -22,7 +23,7 @@ any cluster until 'holdfast unfreeze'. Detaches go on. For a storage incident,
 and before an etcd restore.`,
 		Example: `  holdfast freeze --reason "array controller failover, ticket 4711"
   holdfast unfreeze`,
-		Args: takes(),
+		Args: cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := needReason(why); err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -26,7 +27,7 @@ migrating, overdue (two hold it and the window is over), lapsed (held, and its
 cluster has been away for a while).`,
 		Example: `  holdfast get vol-1
   holdfast get vol-1 -o json | jq '.holds[].token'`,
-		Args: takes("VOLUME"),
+		Args: cli.Takes("VOLUME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return v.read(cmd, func(ctx context.Context, l *state.Ledger) error {
 				volume, err := viewVolume(ctx, l, args[0])
@@ -142,7 +143,7 @@ func (v *volumeView) print(w io.Writer) {
 	v.printBroken(w)
 	fmt.Fprintln(w)
 	for _, line := range v.Frees {
-		fmt.Fprintln(w, oneLine(line))
+		fmt.Fprintln(w, cli.OneLine(line))
 	}
 }
 
@@ -179,7 +180,7 @@ func (v *volumeView) printBroken(w io.Writer) {
 	}
 	for _, b := range broken {
 		if b != "" {
-			fmt.Fprintf(w, "\nThe volume counts as held, although a %s\n", oneLine(b))
+			fmt.Fprintf(w, "\nThe volume counts as held, although a %s\n", cli.OneLine(b))
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 )
 
 // eachCommand visits a command and all below it, but for cobra's own completion.
@@ -155,9 +157,9 @@ func usages(cmd *cobra.Command, title string) string {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	flags.SortFlags = false
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if strings.Join(f.Annotations[annotationSection], "") == title && f.Name != "help" {
+		if f.Name != "help" {
 			flags.AddFlag(f)
 		}
 	})
-	return flags.FlagUsagesWrapped(helpColumns)
+	return cli.Usages(flags, title)
 }

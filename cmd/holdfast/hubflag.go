@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -85,7 +86,7 @@ func (l clusterSpecs) hub() bool { return len(l) > 0 && l[0].kubeconfig != "" }
 // say of one cluster what a hub takes from its kubeconfigs.
 func (f *controllerFlags) checkClusters(given func(flag string) bool) error {
 	if len(f.clusters) == 0 {
-		return usagef("--cluster is missing: expected the name of the cluster to run the controller of")
+		return cli.Usagef("--cluster is missing: expected the name of the cluster to run the controller of")
 	}
 	names, places := f.clusters.names(), map[string]string{}
 	for i, c := range f.clusters {
@@ -95,11 +96,11 @@ func (f *controllerFlags) checkClusters(given func(flag string) bool) error {
 		place := c.place()
 		switch {
 		case slices.Contains(names[i+1:], c.name):
-			return usagef("--cluster %s is given twice: expected each name once", c.name)
+			return cli.Usagef("--cluster %s is given twice: expected each name once", c.name)
 		case c.kubeconfig == "" && len(f.clusters) > 1:
-			return usagef("--cluster %s has no kubeconfig: expected NAME=KUBECONFIG[:CONTEXT] for each where there are several", c.name)
+			return cli.Usagef("--cluster %s has no kubeconfig: expected NAME=KUBECONFIG[:CONTEXT] for each where there are several", c.name)
 		case places[place] != "":
-			return usagef("--cluster %s and %s have the same %s: expected a cluster of its own for each name", places[place], c.name, place)
+			return cli.Usagef("--cluster %s and %s have the same %s: expected a cluster of its own for each name", places[place], c.name, place)
 		}
 		places[place] = c.name
 	}
@@ -108,7 +109,7 @@ func (f *controllerFlags) checkClusters(given func(flag string) bool) error {
 	}
 	for _, flag := range []string{"kubeconfig", "context", "nodes", "cluster-uid"} {
 		if given(flag) {
-			return usagef("--%s and --cluster NAME=KUBECONFIG exclude each other: expected each cluster's nodes and identity to come from its own kubeconfig", flag)
+			return cli.Usagef("--%s and --cluster NAME=KUBECONFIG exclude each other: expected each cluster's nodes and identity to come from its own kubeconfig", flag)
 		}
 	}
 	return nil

@@ -15,10 +15,11 @@ func controllerLine(t *testing.T, args ...string) (*controllerFlags, error) {
 	var flags controllerFlags
 	cmd := &cobra.Command{Use: "controller"}
 	flags.addTo(cmd)
+	program.Finish(cmd)
 	if err := cmd.ParseFlags(args); err != nil {
-		return nil, explainFlag(cmd, err)
+		return nil, cmd.FlagErrorFunc()(cmd, err)
 	}
-	if err := readEnvironment(cmd.Flags()); err != nil {
+	if err := cmd.PersistentPreRunE(cmd, nil); err != nil {
 		return nil, err
 	}
 	return &flags, flags.checkClusters(cmd.Flags().Changed)

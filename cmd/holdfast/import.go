@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/holdfast-storage/holdfast/adopt"
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -51,13 +52,13 @@ Exit code 3 if there was a conflict, 1 if something failed or was left.`,
   # Do it, and look whether both agree
   holdfast import --cluster east --kubeconfig ~/.kube/east --attacher csi.example.com --yes
   holdfast audit --cluster east --kubeconfig ~/.kube/east --attacher csi.example.com`,
-		Args: takes(),
+		Args: cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.adoptionFlags.add(cmd)
 	fs := cmd.Flags()
 	fs.BoolVar(&f.yes, "yes", false, "attach them; without it they are only listed")
-	typed(fs, "yes")
+	cli.OnlyTyped(fs, "yes")
 	f.addBy(fs)
 	f.out.add(cmd)
 	f.addVerb(cmd, waitAttachmentTTL)

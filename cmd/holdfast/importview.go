@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-storage/holdfast/adopt"
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -85,7 +86,7 @@ func (r *imported) print(w io.Writer) {
 		fmt.Fprintf(w, "Once you are sure that these nodes are done with their volumes, end what was left:\n  %s\n\n", strings.Join(left, "\n  "))
 	}
 	for _, h := range r.Hints {
-		fmt.Fprintf(w, "%s\n", oneLine(h))
+		fmt.Fprintf(w, "%s\n", cli.OneLine(h))
 	}
 	switch n := r.Counts[adopt.ToAttach]; {
 	case r.Imported:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -24,7 +25,7 @@ A controller's first start does the same where it may. Where etcd has users it
 may not: a cluster's role (holdfast etcd-role) only reads that record, and an
 operator makes it, once, before the first controller.`,
 		Example: `  holdfast init --driver csi.example.com --user alice --password-file alice.password`,
-		Args:    takes(),
+		Args:    cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			result := struct {
 				Made   bool               `json:"made"`
@@ -54,7 +55,7 @@ operator makes it, once, before the first controller.`,
 						is = "is made"
 					}
 					line := fmt.Sprintf("ledger %s of %s %s, below %s", result.Ledger.UUID, driverOf(result.Ledger), is, result.Prefix)
-					fmt.Fprintln(w, oneLine(line))
+					fmt.Fprintln(w, cli.OneLine(line))
 				})
 			})
 		},

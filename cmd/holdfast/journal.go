@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -29,11 +30,11 @@ detach, and what changed how the ledger works. Entries are kept for
 		Example: `  holdfast journal
   holdfast journal --cluster east --since 2h
   holdfast journal --since 2026-08-01T12:00:00Z -o json`,
-		Args: takes(),
+		Args: cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cluster != "" {
 				if err := state.ValidateCluster(cluster); err != nil {
-					return usagef("--cluster: %w", err)
+					return cli.Usagef("--cluster: %w", err)
 				}
 			}
 			return v.read(cmd, func(ctx context.Context, l *state.Ledger) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -24,7 +25,7 @@ in their grace period, by their last holder. Filters can be combined.`,
 		Example: `  holdfast list
   holdfast list --cluster east --node node-1
   holdfast list --state lapsed`,
-		Args: takes(),
+		Args: cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
 				return err
@@ -41,7 +42,7 @@ in their grace period, by their last holder. Filters can be combined.`,
 	fs := cmd.Flags()
 	fs.StringVar(&f.cluster, "cluster", "", "only this cluster's, by `name`")
 	fs.StringVar(&f.node, "node", "", "only this `node`'s")
-	fs.Var(newChoice(&f.state, "", listStates...), "state", "only volumes in this state")
+	fs.Var(cli.NewChoice(&f.state, "", listStates...), "state", "only volumes in this state")
 	out.add(cmd)
 	v.addVerb(cmd)
 	return cmd
@@ -74,12 +75,12 @@ type listFilter struct{ cluster, node, state string }
 func (f listFilter) check() error {
 	if f.cluster != "" {
 		if err := state.ValidateCluster(f.cluster); err != nil {
-			return usagef("--cluster: %w", err)
+			return cli.Usagef("--cluster: %w", err)
 		}
 	}
 	if f.node != "" {
 		if err := state.ValidateNode(f.node); err != nil {
-			return usagef("--node: %w", err)
+			return cli.Usagef("--node: %w", err)
 		}
 	}
 	return nil

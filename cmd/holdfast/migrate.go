@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -37,7 +38,7 @@ which is then overdue, and one of the two has to be detached.
 
   # Into another cluster
   holdfast migrate vol-1 --to node-7 --to-cluster west --cluster east`,
-		Args: takes("VOLUME"),
+		Args: cli.Takes("VOLUME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
 				return err
@@ -60,7 +61,7 @@ which is then overdue, and one of the two has to be detached.
 	fs.Uint64Var(&f.token, "token", 0, "begin only if the hold is the one of this `token`")
 	fs.BoolVar(&f.commit, "commit", false, "finish: end the first node's hold")
 	fs.BoolVar(&f.abort, "abort", false, "take back: end the second node's hold")
-	typed(fs, "commit", "abort")
+	cli.OnlyTyped(fs, "commit", "abort")
 	v.addBy(fs)
 	out.add(cmd)
 	v.addVerb(cmd, waitMigrationWindow, waitGracePeriod, waitAttachmentTTL)
@@ -75,10 +76,10 @@ func (f *migrateFlags) check() error {
 		}
 	}
 	if given != 1 {
-		return usagef("expected exactly one of --to NODE, --commit and --abort")
+		return cli.Usagef("expected exactly one of --to NODE, --commit and --abort")
 	}
 	if f.to.Node == "" && (f.to.Cluster != "" || f.toUID != "" || f.from != "" || f.token != 0) {
-		return usagef("--to-cluster, --to-uid, --from and --token go with --to: the window itself says the rest")
+		return cli.Usagef("--to-cluster, --to-uid, --from and --token go with --to: the window itself says the rest")
 	}
 	return nil
 }

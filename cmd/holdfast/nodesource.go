@@ -9,6 +9,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/watch"
 )
 
@@ -36,7 +37,7 @@ type origin struct {
 func (f *nodeFlags) origin(uid string, log *slog.Logger) (origin, error) {
 	switch {
 	case f.file != "" && (f.kubeconfig != "" || f.context != ""):
-		return origin{}, usagef("--nodes and --kubeconfig exclude each other: expected one source of nodes")
+		return origin{}, cli.Usagef("--nodes and --kubeconfig exclude each other: expected one source of nodes")
 	case f.file != "":
 		return origin{nodes: watch.NewFile(f.file, uid, log)}, nil
 	}
@@ -65,7 +66,7 @@ func kubernetes(config *rest.Config) (origin, error) {
 func (f *nodeFlags) rest() (*rest.Config, error) {
 	if f.kubeconfig == "" && f.context == "" {
 		if os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
-			return nil, usagef("no source of nodes: expected --nodes FILE, --kubeconfig FILE, or to run in a pod of the cluster")
+			return nil, cli.Usagef("no source of nodes: expected --nodes FILE, --kubeconfig FILE, or to run in a pod of the cluster")
 		}
 		config, err := rest.InClusterConfig()
 		if err != nil {
@@ -75,7 +76,7 @@ func (f *nodeFlags) rest() (*rest.Config, error) {
 	}
 	config, err := readKubeconfig(f.kubeconfig, f.context)
 	if err != nil {
-		return nil, usagef("invalid --kubeconfig %q, --context %q: %w", f.kubeconfig, f.context, err)
+		return nil, cli.Usagef("invalid --kubeconfig %q, --context %q: %w", f.kubeconfig, f.context, err)
 	}
 	return config, nil
 }

@@ -4,15 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
+
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 )
 
 // The forms of -o.
@@ -26,7 +25,7 @@ const (
 type output struct{ form string }
 
 func (o *output) add(cmd *cobra.Command) {
-	cmd.Flags().VarP(newChoice(&o.form, formTable, formTable, formJSON, formYAML), "output", "o", "how to print the result")
+	cmd.Flags().VarP(cli.NewChoice(&o.form, formTable, formTable, formJSON, formYAML), "output", "o", "how to print the result")
 	// It fails only for a flag that is not there.
 	_ = cmd.RegisterFlagCompletionFunc("output",
 		cobra.FixedCompletions([]string{formTable, formJSON, formYAML}, cobra.ShellCompDirectiveNoFileComp))
@@ -106,28 +105,10 @@ func (t *table) row(cells ...string) {
 func (t *table) flush() { t.w.Flush() }
 
 // printable keeps a name on its line and away from the terminal's controls: a
-// volume handle is any UTF-8, and what lies in etcd is any bytes. It writes them
-// as Go does, with backslashes doubled, so that what is read is never ambiguous.
-func printable(s string) string { return harmless(strings.ReplaceAll(s, `\`, `\\`)) }
-
-// harmless is printable for a text in which quoted names are escaped already.
-func harmless(s string) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			quoted := strconv.QuoteRuneToASCII(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
-		s = s[size:]
-	}
-	return b.String()
-}
+// volume handle is any UTF-8, and what lies in etcd is any bytes. It writes them as
+// cli.Harmless does, with backslashes doubled, so that what is read is never
+// ambiguous.
+func printable(s string) string { return cli.Harmless(strings.ReplaceAll(s, `\`, `\\`)) }
 
 // age is how long ago t was, in the two greatest units that say something, as
 // kubectl prints it.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -40,7 +41,7 @@ func FuzzPrintable(f *testing.F) {
 	f.Add("a\nb\x1b[31m\\\u202e\xff")
 	f.Fuzz(func(t *testing.T, s string) {
 		got := printable(s)
-		if strings.ContainsAny(got, "\n\r\t\x1b\x00") || got != harmless(got) {
+		if strings.ContainsAny(got, "\n\r\t\x1b\x00") || got != cli.Harmless(got) {
 			t.Errorf("printable(%q) = %q is not", s, got)
 		}
 		if q := quoted(s); strings.ContainsAny(q, "\n\r\t\x1b\x00") {

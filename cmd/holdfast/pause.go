@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -24,7 +25,7 @@ detach and migrate go on. With --for it ends by itself, and not before; a pause
 that is there already is replaced.`,
 		Example: `  holdfast pause east --reason "storage upgrade" --for 2h
   holdfast resume east`,
-		Args: takes("CLUSTER"),
+		Args: cli.Takes("CLUSTER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needReason(why); err != nil {
 				return err

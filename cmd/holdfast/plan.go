@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/reconcile"
 	"github.com/holdfast-storage/holdfast/state"
 )
@@ -33,13 +34,13 @@ nodes come from. What stands in the way, in the order in which it is looked at:
 A fencer and the live check, which come last, are not tried.`,
 		Example: `  holdfast plan --cluster east --kubeconfig ~/.kube/config
   kubectl get nodes -o json >nodes.json && holdfast plan --cluster east --nodes nodes.json -o json`,
-		Args: takes(),
+		Args: cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, &v, &out) },
 	}
 	fs := cmd.Flags()
 	v.clusterFlags.add(fs)
 	f.nodes.add(fs)
-	fs.Var(newChoice(&f.identity, identityName, identityName, identityUID), "node-identity",
+	fs.Var(cli.NewChoice(&f.identity, identityName, identityName, identityUID), "node-identity",
 		"what makes a node the same node: its name, or its Node object's UID too")
 	fs.Float64Var(&f.fraction, "brake-fraction", reconcile.DefaultBrakeFraction, "the controller's --brake-fraction")
 	fs.IntVar(&f.min, "brake-min", reconcile.DefaultBrakeMin, "the controller's --brake-min")
@@ -62,7 +63,7 @@ func (f *planFlags) run(cmd *cobra.Command, v *verb, out *output) error {
 	log := v.log.logger(cmd.ErrOrStderr())
 	leadLogs(log)
 	if v.clusterFlags.name == "" {
-		return usagef("--cluster is missing: expected the name of the cluster to plan for")
+		return cli.Usagef("--cluster is missing: expected the name of the cluster to plan for")
 	}
 	tune := func(c *state.Config) { c.ReadOnly, c.MatchNodeUID = true, f.identity == identityUID }
 	return v.open(cmd, tune, func(ctx context.Context, l *state.Ledger) error {
@@ -122,10 +123,10 @@ func printPlan(w io.Writer, o *reconcile.Overview) {
 	}
 	fmt.Fprintf(w, "Gates:    %s\n", gates)
 	if p := o.Pause; p != nil {
-		fmt.Fprintf(w, "Paused:   %s\n", oneLine(fmt.Sprintf("since %s by %s: %s", age(p.Since), p.By, p.Why)))
+		fmt.Fprintf(w, "Paused:   %s\n", cli.OneLine(fmt.Sprintf("since %s by %s: %s", age(p.Since), p.By, p.Why)))
 	}
 	if f := o.Frozen; f != nil {
-		fmt.Fprintf(w, "Frozen:   %s\n", oneLine(fmt.Sprintf("since %s by %s: %s", age(f.Since), f.By, f.Why)))
+		fmt.Fprintf(w, "Frozen:   %s\n", cli.OneLine(fmt.Sprintf("since %s by %s: %s", age(f.Since), f.By, f.Why)))
 	}
 	if len(o.Freezes) > 0 {
 		fmt.Fprintf(w, "          %s\n", afterRestore)

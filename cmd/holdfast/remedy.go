@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -159,7 +160,7 @@ func quoted(s string) string {
 	switch {
 	case plain.MatchString(s):
 		return s
-	case harmless(s) == s:
+	case cli.Harmless(s) == s:
 		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 	}
 	var b strings.Builder

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -26,7 +27,7 @@ counts anew from there. 'holdfast plan' shows what will be removed.`,
   # After looking at what that removes
   holdfast plan --cluster east --kubeconfig ~/.kube/config
   holdfast resume east --brake --reason "scaled down on purpose, ticket 4711"`,
-		Args: takes("CLUSTER"),
+		Args: cli.Takes("CLUSTER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if brake {
 				if err := needReason(why); err != nil {
@@ -55,7 +56,7 @@ counts anew from there. 'holdfast plan' shows what will be removed.`,
 	}
 	cmd.Flags().BoolVar(&brake, "brake", false, "let a braked removal go on; needs --reason")
 	cmd.Flags().StringVar(&why, "reason", "", "why the brake is released, a `text` for the journal")
-	typed(cmd.Flags(), "brake")
+	cli.OnlyTyped(cmd.Flags(), "brake")
 	v.addBy(cmd.Flags())
 	out.add(cmd)
 	v.addVerb(cmd, waitJournalRetention)

@@ -1,10 +1,11 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 )
 
 // The groups of commands, in the order of the help.
@@ -42,21 +43,18 @@ const rootExample = `  # See the whole of it on this machine, in under a minute
   holdfast get vol-1
   holdfast detach vol-1 node-1 --cluster east`
 
+// program is what all commands have in common.
+var program = cli.Program{
+	Variables: "HOLDFAST_",
+	Sections:  []string{sectionWaits, sectionEtcd, sectionLog},
+}
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "holdfast",
-		Short:         "The ledger of which node holds which storage volume",
-		Long:          rootLong,
-		Example:       rootExample,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		// The environment is read after the command line, so that a flag wins.
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := refuseEmpty(cmd.Flags()); err != nil {
-				return err
-			}
-			return readEnvironment(cmd.Flags())
-		},
+		Use:     "holdfast",
+		Short:   "The ledger of which node holds which storage volume",
+		Long:    rootLong,
+		Example: rootExample,
 	}
 	root.AddGroup(
 		&cobra.Group{ID: groupStart, Title: "Start here:"},
@@ -79,49 +77,8 @@ func newRoot() *cobra.Command {
 	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
-	root.SetUsageFunc(printUsage)
-	root.SetFlagErrorFunc(explainFlag)
-	settle(root)
+	program.Finish(root)
 	return root
-}
-
-// settle does for every command what none of them should have to think of.
-func settle(cmd *cobra.Command) {
-	cmd.DisableFlagsInUseLine = false
-	cmd.Flags().SortFlags = false
-	nameEnvironment(cmd.LocalFlags())
-	if act := cmd.RunE; act != nil {
-		// What fails before a command runs is wrong usage; what fails while it
-		// runs is judged by its error.
-		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			if err := act(cmd, args); err != nil {
-				return &runError{err}
-			}
-			return nil
-		}
-	}
-	for _, sub := range cmd.Commands() {
-		settle(sub)
-	}
-}
-
-// runError is an error of a command that was used as it should be.
-type runError struct{ error }
-
-func (e *runError) Unwrap() error { return e.error }
-
-// takes is the arguments of a command, by the names that its usage line gives them.
-func takes(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) == len(names):
-			return nil
-		case len(names) == 0:
-			return fmt.Errorf("%s takes no argument, and was given %q; see '%s --help'", cmd.CommandPath(), args, cmd.CommandPath())
-		}
-		return fmt.Errorf("%s takes %s, and was given %d: %q; see '%s --help'",
-			cmd.CommandPath(), strings.Join(names, " and "), len(args), args, cmd.CommandPath())
-	}
 }
 
 // newHelp is cobra's own help command, but that an unknown topic is wrong usage.
@@ -132,7 +89,7 @@ func newHelp() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil || about == nil || len(rest) > 0 && about == cmd.Root() {
-				return usagef("no command %q; see 'holdfast help'", strings.Join(args, " "))
+				return cli.Usagef("no command %q; see 'holdfast help'", strings.Join(args, " "))
 			}
 			about.InitDefaultHelpFlag()
 			return about.Help()

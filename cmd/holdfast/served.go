@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/reconcile"
 	"github.com/holdfast-storage/holdfast/state"
 	"github.com/holdfast-storage/holdfast/watch"
@@ -108,7 +109,7 @@ func (s *served) join(ctx context.Context, ledger *state.Ledger, nodes watch.Nod
 		return nil, err
 	}
 	if s.uid != "" && uid != s.uid {
-		return nil, usagef("invalid --cluster-uid %q: the cluster that the nodes come from has the kube-system UID %q", s.uid, uid)
+		return nil, cli.Usagef("invalid --cluster-uid %q: the cluster that the nodes come from has the kube-system UID %q", s.uid, uid)
 	}
 	giveBack, err := s.d.identities.claim(s.name, uid)
 	if err != nil {

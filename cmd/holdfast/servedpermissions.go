@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/watch"
 )
 
@@ -134,7 +135,7 @@ func (s *spoken) say(log *slog.Logger, lacking error) {
 	case turnedAway(lacking):
 		log.Error("the API server refuses what the controller needs; nothing is removed until it does not", "error", text)
 	default:
-		log.Warn("the API server cannot be asked what it allows; trying again", "error", oneLine(lacking.Error()))
+		log.Warn("the API server cannot be asked what it allows; trying again", "error", cli.OneLine(lacking.Error()))
 	}
 	s.text, s.at = text, now
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -70,7 +71,7 @@ func (r *role) text() string {
 		return ""
 	}
 	own := strings.ReplaceAll(r.lacking.Error(), ": "+state.ErrBeyondRole.Error(), "")
-	return oneLine(own) + "; '" + command("etcd-role", nil, "--cluster", r.cluster) + "' prints the role"
+	return cli.OneLine(own) + "; '" + command("etcd-role", nil, "--cluster", r.cluster) + "' prints the role"
 }
 
 // missing is for readiness.

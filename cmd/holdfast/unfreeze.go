@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -29,11 +30,11 @@ repeat; below what another freeze says it is refused.`,
 		Example: `  holdfast unfreeze
   holdfast unfreeze --restored
   holdfast unfreeze --restored --epoch 12`,
-		Args: takes(),
+		Args: cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			given := cmd.Flags().Changed("epoch")
 			if given && !restored {
-				return usagef("--epoch without --restored: only a restore raises the epoch")
+				return cli.Usagef("--epoch without --restored: only a restore raises the epoch")
 			}
 			return v.write(cmd, func(ctx context.Context, l *state.Ledger) error {
 				unfreeze := func() error { return l.Unfreeze(ctx, l.Config().By, restored) }
@@ -53,7 +54,7 @@ repeat; below what another freeze says it is refused.`,
 	}
 	cmd.Flags().BoolVar(&restored, "restored", false, "accept a restored etcd as it is, and raise the epoch")
 	cmd.Flags().Uint16Var(&epoch, "epoch", 0, "with --restored: the `epoch` to go on with (default one above all that is known)")
-	typed(cmd.Flags(), "restored", "epoch")
+	cli.OnlyTyped(cmd.Flags(), "restored", "epoch")
 	v.addBy(cmd.Flags())
 	out.add(cmd)
 	v.addVerb(cmd, waitJournalRetention)

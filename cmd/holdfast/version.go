@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 )
 
 // versionView is what the build says of itself.
@@ -24,7 +26,7 @@ func newVersion() *cobra.Command {
 		Use:     "version",
 		Short:   "Show the version",
 		Example: `  holdfast version -o json`,
-		Args:    takes(),
+		Args:    cli.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := buildVersion(debug.ReadBuildInfo())
 			return out.print(cmd, v, func(w io.Writer) {
@@ -43,14 +45,10 @@ func newVersion() *cobra.Command {
 	return cmd
 }
 
-// buildVersion takes the version from the linker where it was told, else from
-// the module, as `go install` leaves it.
+// buildVersion is the version, and what the build knows beside it.
 func buildVersion(info *debug.BuildInfo, ok bool) versionView {
-	v := versionView{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := versionView{Version: cli.Version(version, info), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if ok {
-		if v.Version == "" {
-			v.Version = info.Main.Version
-		}
 		for _, s := range info.Settings {
 			switch s.Key {
 			case "vcs.revision":
@@ -59,9 +57,6 @@ func buildVersion(info *debug.BuildInfo, ok bool) versionView {
 				v.Modified = s.Value == "true"
 			}
 		}
-	}
-	if v.Version == "" {
-		v.Version = "(devel)"
 	}
 	return v
 }

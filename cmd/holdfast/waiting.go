@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/watch"
 )
 
@@ -69,7 +70,7 @@ func advised(err error) string {
 	if way != "" {
 		text += "; " + way
 	}
-	return oneLine(text)
+	return cli.OneLine(text)
 }
 
 // turnedAway: an API server refuses to say, and will until somebody sees to it.

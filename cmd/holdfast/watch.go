@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/state"
 )
 
@@ -78,12 +79,12 @@ type watchFlags struct {
 func (f *watchFlags) check() error {
 	if f.cluster != "" {
 		if err := state.ValidateCluster(f.cluster); err != nil {
-			return usagef("--cluster: %w", err)
+			return cli.Usagef("--cluster: %w", err)
 		}
 	}
 	for _, k := range f.kinds {
 		if !slices.Contains(watchKinds, k) {
-			return usagef("invalid --kind %q: expected some of %s", k, strings.Join(watchKinds, ", "))
+			return cli.Usagef("invalid --kind %q: expected some of %s", k, strings.Join(watchKinds, ", "))
 		}
 	}
 	return nil
@@ -215,7 +216,7 @@ func (s *stream) print(c change, about subject) error {
 	if c.Broken != "" {
 		detail = c.Broken
 	}
-	_, err := fmt.Fprintf(s.w, watchColumns, fmt.Sprint(c.Revision), c.Type, c.Kind, cell(about.volume), cell(about.place), harmless(detail))
+	_, err := fmt.Fprintf(s.w, watchColumns, fmt.Sprint(c.Revision), c.Type, c.Kind, cell(about.volume), cell(about.place), cli.Harmless(detail))
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/holdfast-storage/holdfast/cmd/internal/cli"
 	"github.com/holdfast-storage/holdfast/reconcile"
 	"github.com/holdfast-storage/holdfast/state"
 	"github.com/holdfast-storage/holdfast/watch"
@@ -46,9 +47,9 @@ func (f *witnessFlags) add(fs *pflag.FlagSet) {
 func (f *witnessFlags) check(nodeFile bool) error {
 	switch {
 	case f.file != "" && !nodeFile:
-		return usagef("--witness-file is for nodes from a file: where they come from Kubernetes, a ConfigMap in --witness-namespace takes its place")
+		return cli.Usagef("--witness-file is for nodes from a file: where they come from Kubernetes, a ConfigMap in --witness-namespace takes its place")
 	case f.namespace != "" && nodeFile:
-		return usagef("--witness-namespace is for nodes from Kubernetes: with --nodes, a file takes its place (--witness-file)")
+		return cli.Usagef("--witness-namespace is for nodes from Kubernetes: with --nodes, a file takes its place (--witness-file)")
 	}
 	return nil
 }
@@ -98,7 +99,7 @@ func unproven(r *reconcile.Reconciler) []string {
 	case err == nil:
 		return nil
 	case watch.IsForbidden(err), apierrors.IsNotFound(err):
-		return []string{oneLine(err.Error() + "; apply deploy/base/access in that cluster: it has the ConfigMap " + witnessConfigMap + ", and who may write it; --witness-namespace names another namespace")}
+		return []string{cli.OneLine(err.Error() + "; apply deploy/base/access in that cluster: it has the ConfigMap " + witnessConfigMap + ", and who may write it; --witness-namespace names another namespace")}
 	}
 	return []string{advised(err)}
 }

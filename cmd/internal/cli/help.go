@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -12,9 +12,37 @@ import (
 // helpColumns is fixed, so that the help is the same in every terminal.
 const helpColumns = 100
 
+const annotationSection = "holdfast_section"
+
+// AddSection moves the flags of own into fs, under a heading of the help. A flag
+// without one is the command's own.
+func AddSection(fs, own *pflag.FlagSet, section string) {
+	own.SortFlags = false
+	own.VisitAll(func(f *pflag.Flag) {
+		annotate(f, annotationSection, section)
+		fs.AddFlag(f)
+	})
+}
+
+// Usages is the help of the flags of one section, empty if there is none; the
+// command's own are those of the section "".
+func Usages(fs *pflag.FlagSet, section string) string {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.SortFlags = false
+	fs.VisitAll(func(f *pflag.Flag) {
+		if strings.Join(f.Annotations[annotationSection], "") == section {
+			flags.AddFlag(f)
+		}
+	})
+	if !flags.HasAvailableFlags() {
+		return ""
+	}
+	return flags.FlagUsagesWrapped(helpColumns)
+}
+
 // printUsage is the part of the help below a command's description. A command's
 // own flags come first, and those that it shares with others after them.
-func printUsage(cmd *cobra.Command) error {
+func (p Program) printUsage(cmd *cobra.Command) error {
 	w := cmd.OutOrStderr()
 	fmt.Fprintln(w, "Usage:")
 	if cmd.Runnable() {
@@ -27,7 +55,7 @@ func printUsage(cmd *cobra.Command) error {
 		fmt.Fprintf(w, "\nExamples:\n%s\n", cmd.Example)
 	}
 	printCommands(w, cmd)
-	printFlags(w, cmd.Flags())
+	p.printFlags(w, cmd.Flags())
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(w, "\nUse \"%s COMMAND --help\" for more about a command.\n", cmd.CommandPath())
 	}
@@ -55,23 +83,13 @@ func printCommands(w io.Writer, cmd *cobra.Command) {
 	}
 }
 
-func printFlags(w io.Writer, all *pflag.FlagSet) {
-	for _, section := range []string{"", sectionWaits, sectionEtcd, sectionLog} {
-		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
-		flags.SortFlags = false
-		all.VisitAll(func(f *pflag.Flag) {
-			own := f.Annotations[annotationSection]
-			if section == strings.Join(own, "") {
-				flags.AddFlag(f)
-			}
-		})
-		if !flags.HasAvailableFlags() {
-			continue
+func (p Program) printFlags(w io.Writer, fs *pflag.FlagSet) {
+	if own := Usages(fs, ""); own != "" {
+		fmt.Fprintf(w, "\nFlags:\n%s", own)
+	}
+	for _, section := range p.Sections {
+		if shared := Usages(fs, section); shared != "" {
+			fmt.Fprintf(w, "\n%s\n%s", section, shared)
 		}
-		title := section
-		if title == "" {
-			title = "Flags:"
-		}
-		fmt.Fprintf(w, "\n%s\n%s", title, flags.FlagUsagesWrapped(helpColumns))
 	}
 }
