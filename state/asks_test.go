@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -90,8 +91,19 @@ func TestAsks_OnlyOnceSomethingStandsInTheWay(t *testing.T) {
 
 // What does not ask compares no less: late, it touches nothing either.
 func TestAsks_WhatDoesNotIsNoLessCareful(t *testing.T) {
+	for _, level := range []trustLevel{trustNothing, trustVolumes} {
+		t.Run(fmt.Sprint("trust ", level), func(t *testing.T) { unaskedIsCareful(t, level) })
+	}
+}
+
+func unaskedIsCareful(t *testing.T, level trustLevel) {
+	t.Helper()
 	l := openLedger(t)
 	c := asCluster(t, l, "a")
+	send := func(g guard, op operation, a attempt) error {
+		trustOf(l, level)
+		return sendOnce(t, c, g, op, a)
+	}
 	r := l.seen.Load()
 	attached(t, c, "pvc-1", "node-1")
 	detached(t, c, "pvc-1", "node-1")
@@ -104,14 +116,14 @@ func TestAsks_WhatDoesNotIsNoLessCareful(t *testing.T) {
 			}
 			detached(t, c, "pvc-1", "node-1")
 		}
-		mustBe(t, sendOnce(t, c, c.guard(true), op, attempt{r: r}), errUnasked)
+		mustBe(t, send(c.guard(true), op, attempt{r: r}), errUnasked)
 		mustHold(t, l, "pvc-1", StateGrace)
 	}
 	h := attached(t, c, "pvc-1", "node-1")
 	op := &detach{c: c, req: DetachRequest{Volume: "pvc-1", Node: "node-1", Mode: Exclusive, Grace: time.Minute, Reason: "detached"}, at: now()}
-	mustBe(t, sendOnce(t, c, c.guard(false), op, attempt{r: r}), errUnasked)
+	mustBe(t, send(c.guard(false), op, attempt{r: r}), errUnasked)
 	op.req.Token = h.Token - 1
-	mustBe(t, sendOnce(t, c, c.guard(false), op, attempt{r: l.seen.Load()}), errUnasked)
+	mustBe(t, send(c.guard(false), op, attempt{r: l.seen.Load()}), errUnasked)
 	mustHold(t, l, "pvc-1", StateAttached, Place{"a", "node-1"})
 }
 

@@ -83,7 +83,7 @@ func (o *attach) take(ctx context.Context) (leases, error) {
 // free compares that nothing stands in the way of a new hold: no hold that
 // excludes it, or is our own, no other cluster's grace, and no end of our own
 // node's hold that is newer than what we knew when we were called.
-func (o *attach) free(r int64) []*pb.Compare {
+func (o *attach) free(a attempt) []*pb.Compare {
 	k := o.c.ledger.keys
 	v, me := o.req.Volume, o.c.name
 	held := []string{v}
@@ -96,8 +96,11 @@ func (o *attach) free(r int64) []*pb.Compare {
 	if !failpoint.Planted(failpoint.DropHoldCompare) {
 		ifs = append(ifs, emptyRange(k.under(kindHold, held...)))
 	}
+	if a.rested && o.req.Mode == Exclusive && !o.req.IgnoreGrace && !failpoint.Planted(failpoint.DropR) && !failpoint.Planted(failpoint.DropGraceCompare) {
+		return append(ifs, emptyRange(k.under(kindDetachment, v, Exclusive.Letter())))
+	}
 	if !failpoint.Planted(failpoint.DropR) {
-		ifs = append(ifs, notAfter(k.detachment(v, o.req.Mode, me, o.req.Node), r))
+		ifs = append(ifs, notAfter(k.detachment(v, o.req.Mode, me, o.req.Node), a.r))
 	}
 	if !o.req.IgnoreGrace && !failpoint.Planted(failpoint.DropGraceCompare) {
 		all, allEnd := k.under(kindDetachment, v, Exclusive.Letter())
@@ -111,7 +114,7 @@ func (o *attach) branch(a attempt) *pb.TxnRequest {
 	k := o.c.ledger.keys
 	v, m, me, n := o.req.Volume, o.req.Mode, o.c.name, o.req.Node
 	hold, attachment := k.hold(v, m, me, n), k.attachment(me, n, v)
-	txn := &pb.TxnRequest{Compare: o.free(a.r), Success: []*pb.RequestOp{
+	txn := &pb.TxnRequest{Compare: o.free(a), Success: []*pb.RequestOp{
 		opPut(hold, encode(holdValue{NodeUID: o.req.NodeUID, Epoch: a.epoch, Since: o.since, By: o.c.ledger.cfg.By})),
 		opLeased(attachment, encode(attachmentValue{Mode: m, NodeUID: o.req.NodeUID, Epoch: a.epoch, Since: o.since}), a.leases.session),
 	}}

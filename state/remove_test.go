@@ -364,7 +364,35 @@ func TestRemove_OneSideOfAMigration(t *testing.T) {
 			t.Fatalf("removing %s: %+v", lost, got)
 		}
 		mustHold(t, l, volume, StateAttached, Place{"a", kept})
+		if v := read(t, l, volume); v.Migration != nil {
+			t.Errorf("the removal of one side left the window: %+v", v.Migration)
+		}
 		mustBe(t, c.Return(t.Context(), d), nil)
+	}
+}
+
+// Among others of its node, too: they end together, or each by itself.
+func TestRemove_OneSideOfAMigrationAmongOthers(t *testing.T) {
+	l := openLedger(t)
+	c := asCluster(t, l, "a")
+	ld := lead(t, c)
+	for _, volume := range []string{"pvc-1", "pvc-2", "pvc-3"} {
+		attached(t, c, volume, "node-1")
+	}
+	migrating(t, c, "pvc-2", "node-1", Place{Node: "node-2"}, 0)
+	d := departed(t, ld, "node-1")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	got, err := ld.Remove(ctx, []Orphan{orphan(t, l, "pvc-1", d), orphan(t, l, "pvc-2", d), orphan(t, l, "pvc-3", d)})
+	mustBe(t, err, nil)
+	for _, g := range got {
+		if !g.Ended {
+			t.Errorf("removing %s: %+v", g.Volume, g)
+		}
+	}
+	mustHold(t, l, "pvc-2", StateAttached, Place{"a", "node-2"})
+	if v := read(t, l, "pvc-2"); v.Migration != nil {
+		t.Errorf("the removal of one side left the window: %+v", v.Migration)
 	}
 }
 

@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -180,14 +181,16 @@ func (r *removing) transaction(g group, at time.Time, graces []slot, journal slo
 		ifs = append(ifs,
 			unchanged(k.attachment(c, n, a.Volume), a.ModRevision),
 			created(k.hold(a.Volume, a.Mode, c, n), a.Token.Revision()))
+		ends := l.endOps(h, d, graces[i])
 		if len(g) > 1 {
-			// Nobody's, in either mode: one compare in place of two. Another node's
-			// vetoes no more than the group.
-			ifs = append(ifs, emptyRange(k.under(kindDetachment, a.Volume)))
+			// Nobody's, in either mode, and no migration to end: for etcd two compares
+			// are less than three and a delete. Another node's vetoes no more than the group.
+			ifs = append(ifs, emptyRange(k.under(kindDetachment, a.Volume)), absent(k.migration(a.Volume)))
+			ends = slices.Delete(ends, endsMigration, endsMigration+1)
 		} else {
 			ifs = append(ifs, absent(k.detachment(a.Volume, Exclusive, c, n)), absent(k.detachment(a.Volume, Shared, c, n)))
 		}
-		thens = append(thens, l.endOps(h, d, graces[i])...)
+		thens = append(thens, ends...)
 	}
 	thens = append(thens, l.journalPut(c, newID(), r.entry(g, at), journal))
 	return opNested(&pb.TxnRequest{Compare: ifs, Success: thens, Failure: r.reads(g)})

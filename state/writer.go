@@ -48,6 +48,9 @@ type attempt struct {
 	// to succeed need not ask: all that an operation could want to know is most of
 	// its bytes, which etcd decodes twice, logs, and checks everyone's access to.
 	asks bool
+	// rested: the volume is expected to have no detachment at all, which is cheaper
+	// to compare than which it may have. Never together with asks.
+	rested bool
 	// revision is the answer's; set for settle only.
 	revision int64
 }
@@ -73,6 +76,8 @@ type call struct {
 
 	// unasked: it did not ask, and was built without what would tell.
 	unasked bool
+	// part is where its answer is.
+	part part
 
 	// Set before done is closed.
 	answer *pb.TxnResponse
@@ -93,11 +98,12 @@ type writer struct {
 	waiting []*call
 	gone    int // calls taken back since those were last thrown away
 	flying  int
+	trust   trust
 	closed  bool
 }
 
 func newWriter(l *Ledger) *writer {
-	w := &writer{ledger: l}
+	w := &writer{ledger: l, trust: trust{level: trustVolumes}}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	return w
 }
@@ -232,16 +238,19 @@ func (w *writer) send(batch []*call) {
 			return
 		}
 	}
-	for i, c := range batch {
+	for _, c := range batch {
 		c.err, c.fate = err, f
 		switch {
 		case err != nil:
 		case why != nil:
 			c.err = why
 		default:
-			c.answer = answerOf(batch, resp, i)
+			c.answer = c.part.of(resp)
 			c.attempt.revision = resp.Header.Revision
 		}
+	}
+	w.learn(batch)
+	for _, c := range batch {
 		close(c.done)
 	}
 }
@@ -296,53 +305,4 @@ func (w *writer) commit(ctx context.Context, batch []*call) (*pb.TxnResponse, er
 		return nil, err
 	}
 	return resp, nil
-}
-
-func (w *writer) request(batch []*call) *pb.TxnRequest {
-	g := batch[0].guard
-	ifs, epoch := g.compares(w.ledger)
-	nested := make([]*pb.RequestOp, len(batch))
-	for i, c := range batch {
-		c.attempt.epoch = epoch
-		branch := c.op.branch(c.attempt)
-		c.unasked = !c.attempt.asks && len(branch.Failure) == 0
-		if flat(batch) {
-			return &pb.TxnRequest{Compare: append(ifs, branch.Compare...), Success: branch.Success}
-		}
-		nested[i] = opNested(branch)
-	}
-	return &pb.TxnRequest{Compare: ifs, Success: nested, Failure: g.reads(w.ledger)}
-}
-
-// flat says of a request whose operations are built whether it has but one, which
-// asks nothing: then its compares stand with the guard's. Which of them failed it
-// finds out when it asks.
-func flat(batch []*call) bool { return len(batch) == 1 && batch[0].unasked }
-
-func answerOf(batch []*call, resp *pb.TxnResponse, i int) *pb.TxnResponse {
-	if flat(batch) {
-		return resp
-	}
-	return resp.Responses[i].GetResponseTxn()
-}
-
-// settle is the operation's, of an answer to it.
-func (c *call) settle() error {
-	if c.unasked && !c.answer.Succeeded {
-		return errUnasked
-	}
-	return c.op.settle(c.attempt, c.answer)
-}
-
-// oneAVolume is the last look at a request before it goes: two operations
-// about one volume in it would both succeed.
-func oneAVolume(batch []*call) error {
-	about := make(map[string]bool, len(batch))
-	for _, c := range batch {
-		if about[c.about] {
-			return fmt.Errorf("%w request: two operations about %q in it", ErrInvalid, c.about)
-		}
-		about[c.about] = !failpoint.Planted(failpoint.ShareVolume)
-	}
-	return nil
 }
