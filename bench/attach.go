@@ -16,29 +16,18 @@ var attach = Workload{
 	Name:  "attach",
 	About: "attach beside a raw put, and beside a transaction a call",
 	Run: func(ctx context.Context, r *Run) error {
-		ledger, cluster, err := r.Ledger(ctx, "attach", nil)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = ledger.Close() }()
-		plain, err := r.newPlain(ctx)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = plain.close() }()
-		var curves curves
-		attaching := attaching(cluster)
-		for _, callers := range r.Sizes.Callers {
-			sides := []Side{
-				r.looping("holdfast", callers, attaching),
+		return r.eachCallers(ctx, "attach", func(callers int, cluster *state.Cluster, plain *plain) (map[string][]Measured, error) {
+			compare := r.CompareBriefly
+			if callers == 1 || callers == r.mostCallers() {
+				compare = r.Compare
+			}
+			rounds, err := compare(ctx, "attach", []Param{{"callers", callers}},
+				r.looping("holdfast", callers, attaching(cluster)),
 				r.looping("put", callers, plain.put),
-				r.looping("transaction", callers, plain.attach),
-			}
-			rounds, err := r.Compare(ctx, "attach", []Param{{"callers", callers}}, sides...)
+				r.looping("transaction", callers, plain.attach))
 			if err != nil {
-				return err
+				return nil, err
 			}
-			curves.add(callers, rounds)
 			if callers == 1 {
 				p50 := func(m Measured) float64 { return float64(m.Quantile(0.5)) }
 				ratios := Ratios(rounds["holdfast"], rounds["put"], p50)
@@ -48,10 +37,27 @@ var attach = Workload{
 				ratios := Ratios(rounds["holdfast"], rounds["put"], Measured.PerSecond)
 				r.Figure("attach_vs_put", Median(ratios), ratios)
 			}
-		}
-		curves.plot(r, "attach")
-		return nil
+			return rounds, nil
+		})
 	},
+}
+
+// eachCallers compares at each number of callers, with a ledger of its own, and plots
+// throughput and latency against it.
+func (r *Run) eachCallers(ctx context.Context, workload string, compare func(int, *state.Cluster, *plain) (map[string][]Measured, error)) error {
+	var curves curves
+	for _, callers := range r.Sizes.Callers {
+		err := r.beside(ctx, workload, func(cluster *state.Cluster, plain *plain) error {
+			rounds, err := compare(callers, cluster, plain)
+			curves.add(callers, rounds)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	curves.plot(r, workload)
+	return nil
 }
 
 // attaching attaches a volume of its own with each call.

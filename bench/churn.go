@@ -15,31 +15,23 @@ var churn = Workload{
 	Name:  "churn",
 	About: "attach, detach, hand over and detach, at a fixed rate, beside four raw puts",
 	Run: func(ctx context.Context, r *Run) error {
-		ledger, cluster, err := r.Ledger(ctx, "churn", nil)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = ledger.Close() }()
-		plain, err := r.newPlain(ctx)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = plain.close() }()
-		offering := func(name string, call Call) Side {
-			return Side{Name: name, Round: func(ctx context.Context, _ int) (Measured, error) {
-				return Offer(ctx, r.mostCallers(), r.Sizes.Round, r.Sizes.Rate/lifeSteps, call), nil
-			}}
-		}
-		rate := []Param{{"operations/s", int(r.Sizes.Rate)}}
-		_, err = r.Compare(ctx, "churn", rate, offering("holdfast", living(cluster)), offering("put", func(ctx context.Context, caller, i int) error {
-			for range lifeSteps {
-				if err := plain.put(ctx, caller, i); err != nil {
-					return err
-				}
+		return r.beside(ctx, "churn", func(cluster *state.Cluster, plain *plain) error {
+			offering := func(name string, call Call) Side {
+				return Side{Name: name, Round: func(ctx context.Context, _ int) (Measured, error) {
+					return Offer(ctx, r.mostCallers(), r.Sizes.Round, r.Sizes.Rate/lifeSteps, call), nil
+				}}
 			}
-			return nil
-		}))
-		return err
+			rate := []Param{{"operations/s", int(r.Sizes.Rate)}}
+			_, err := r.Compare(ctx, "churn", rate, offering("holdfast", living(cluster)), offering("put", func(ctx context.Context, caller, i int) error {
+				for range lifeSteps {
+					if err := plain.put(ctx, caller, i); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+			return err
+		})
 	},
 }
 

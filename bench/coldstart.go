@@ -62,7 +62,7 @@ func (r *Run) coldstarts(ctx context.Context, records int, last bool) error {
 		}
 		return once(records, c.took), c.stop()
 	}}
-	rounds, err := r.Compare(ctx, "coldstart", params, bare, holdfast)
+	rounds, err := r.CompareBriefly(ctx, "coldstart", params, bare, holdfast)
 	if err != nil {
 		return err
 	}

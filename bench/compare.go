@@ -15,11 +15,17 @@ type Side struct {
 // Compare gives each side its turns, one after the other, as often as the sizes
 // say, and puts each into a row. What it returns is each side's rounds, in order.
 func (r *Run) Compare(ctx context.Context, workload string, params []Param, sides ...Side) (map[string][]Measured, error) {
-	return r.CompareRounds(ctx, r.Sizes.Rounds, workload, params, sides...)
+	return r.compare(ctx, r.Sizes.Rounds, workload, params, sides...)
 }
 
-// CompareRounds is Compare with as many rounds as the workload says.
-func (r *Run) CompareRounds(ctx context.Context, rounds int, workload string, params []Param, sides ...Side) (map[string][]Measured, error) {
+// CompareBriefly is Compare for what takes long, or what no figure is made of.
+func (r *Run) CompareBriefly(ctx context.Context, workload string, params []Param, sides ...Side) (map[string][]Measured, error) {
+	return r.compare(ctx, r.briefly(), workload, params, sides...)
+}
+
+func (r *Run) briefly() int { return min(r.Sizes.Rounds, 3) }
+
+func (r *Run) compare(ctx context.Context, rounds int, workload string, params []Param, sides ...Side) (map[string][]Measured, error) {
 	all := map[string][]Measured{}
 	for round := range rounds {
 		for i := range sides {

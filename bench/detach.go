@@ -18,45 +18,27 @@ var detach = Workload{
 	Name:  "detach",
 	About: "detach beside a raw put, and beside a lease for each detach",
 	Run: func(ctx context.Context, r *Run) error {
-		ledger, cluster, err := r.Ledger(ctx, "detach", nil)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = ledger.Close() }()
-		plain, err := r.newPlain(ctx)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = plain.close() }()
-		var curves curves
-		for _, callers := range r.Sizes.Callers {
-			sides := []Side{
-				{Name: "holdfast", Round: r.detaching(callers, cluster)},
-				r.looping("put", callers, plain.put),
+		return r.eachCallers(ctx, "detach", func(callers int, cluster *state.Cluster, plain *plain) (map[string][]Measured, error) {
+			params, holdfast, put := []Param{{"callers", callers}}, r.detaching(callers, cluster), r.looping("put", callers, plain.put)
+			if callers < r.mostCallers() {
+				return r.CompareBriefly(ctx, "detach", params, holdfast, put)
 			}
-			if callers == r.mostCallers() {
-				sides = append(sides, Side{Name: "lease-each", Round: r.leasing(callers, plain)})
-			}
-			rounds, err := r.Compare(ctx, "detach", []Param{{"callers", callers}}, sides...)
+			rounds, err := r.Compare(ctx, "detach", params, holdfast, put, r.leasing(callers, plain))
 			if err != nil {
-				return err
+				return nil, err
 			}
-			curves.add(callers, rounds)
-			if callers == r.mostCallers() {
-				ratios := Ratios(rounds["holdfast"], rounds["put"], Measured.PerSecond)
-				r.Figure("detach_vs_put", Median(ratios), ratios)
-				ratios = Ratios(rounds["holdfast"], rounds["lease-each"], Measured.PerSecond)
-				r.Figure("detach_vs_lease_each", Median(ratios), ratios)
-			}
-		}
-		curves.plot(r, "detach")
-		return nil
+			ratios := Ratios(rounds["holdfast"], rounds["put"], Measured.PerSecond)
+			r.Figure("detach_vs_put", Median(ratios), ratios)
+			ratios = Ratios(rounds["holdfast"], rounds["lease-each"], Measured.PerSecond)
+			r.Figure("detach_vs_lease_each", Median(ratios), ratios)
+			return rounds, nil
+		})
 	},
 }
 
 // detaching detaches what it has attached before, for as long as there is some.
-func (r *Run) detaching(callers int, cluster *state.Cluster) func(context.Context, int) (Measured, error) {
-	return func(ctx context.Context, round int) (Measured, error) {
+func (r *Run) detaching(callers int, cluster *state.Cluster) Side {
+	return Side{Name: "holdfast", Round: func(ctx context.Context, round int) (Measured, error) {
 		volume := func(i int) string { return fmt.Sprintf("volume-%03d-%03d-%025d", callers, round, i) }
 		node := func(i int) string { return nodeName(i % populating) }
 		attached := Loop(ctx, populating, r.stocking(callers), 0, func(ctx context.Context, _, i int) error {
@@ -73,7 +55,7 @@ func (r *Run) detaching(callers int, cluster *state.Cluster) func(context.Contex
 			}
 			return err
 		}), nil
-	}
+	}}
 }
 
 // stocking is how long to attach for what is then detached in a round.
@@ -115,8 +97,8 @@ func (l *leaseEach) revoke(ctx context.Context) error {
 	}))
 }
 
-func (r *Run) leasing(callers int, peer *plain) func(context.Context, int) (Measured, error) {
-	return func(ctx context.Context, round int) (Measured, error) {
+func (r *Run) leasing(callers int, peer *plain) Side {
+	return Side{Name: "lease-each", Round: func(ctx context.Context, round int) (Measured, error) {
 		each := &leaseEach{plain: peer.under(fmt.Sprintf("%d-%d", callers, round))}
 		node := func(i int) string { return nodeName(i % populating) }
 		// It is the slower side by far, and needs no more.
@@ -130,5 +112,5 @@ func (r *Run) leasing(callers int, peer *plain) func(context.Context, int) (Meas
 			return each.detach(ctx, volumeName(i), node(i))
 		})
 		return m, each.revoke(ctx)
-	}
+	}}
 }

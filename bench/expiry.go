@@ -28,8 +28,6 @@ var expiry = Workload{
 
 const (
 	expiryGrace = 10 * time.Second
-	// expiryRounds bounds the rounds, of which each lasts for the grace and more.
-	expiryRounds = 3
 	// leaseEachShare is the part of the graces that the peer has.
 	leaseEachShare = 10
 )
@@ -38,7 +36,7 @@ func (r *Run) expiries(ctx context.Context) error {
 	callers := r.Sizes.Callers[len(r.Sizes.Callers)-1]
 	var late []float64
 	early := 0
-	for round := range min(r.Sizes.Rounds, expiryRounds) {
+	for round := range r.briefly() {
 		r.Step("expiry graces=%d, holdfast, round %d", r.Sizes.Graces, round+1)
 		e, err := r.detached(ctx, r.Sizes.Graces, callers)
 		if err != nil {

@@ -75,7 +75,7 @@ func (r *Run) fansOut(ctx context.Context, watchers int, p99 map[string][]float6
 		return err
 	}
 	params := []Param{{"watchers", watchers}}
-	rounds, err := r.Compare(ctx, "fanout", params,
+	rounds, err := r.CompareBriefly(ctx, "fanout", params,
 		Side{Name: "holdfast", Round: func(ctx context.Context, _ int) (Measured, error) {
 			return ours.round(ctx, r.Sizes.Round, func(ctx context.Context, i int) error {
 				_, err := cluster.Attach(ctx, state.AttachRequest{Volume: volumeName(i), Node: "node"})

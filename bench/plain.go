@@ -9,6 +9,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-storage/holdfast/state"
 )
 
 // plain is a peer: what somebody could do with a plain etcd client, with records of
@@ -40,6 +42,21 @@ func (r *Run) newPlain(ctx context.Context) (*plain, error) {
 		return nil, fmt.Errorf("granting a lease: %w", err)
 	}
 	return &plain{client: client, root: path.Join(r.Etcd.Prefix, "plain", "v1"), shared: lease.ID}, nil
+}
+
+// beside opens a ledger and a plain client for a comparison of the two, and leaves
+// the etcd empty.
+func (r *Run) beside(ctx context.Context, name string, compare func(*state.Cluster, *plain) error) error {
+	ledger, cluster, err := r.Ledger(ctx, name, nil)
+	if err != nil {
+		return err
+	}
+	plain, err := r.newPlain(ctx)
+	if err != nil {
+		return errors.Join(err, ledger.Close())
+	}
+	err = errors.Join(compare(cluster, plain), plain.close(), ledger.Close())
+	return errors.Join(err, r.empty(ctx))
 }
 
 // under is the same client, with records of its own.

@@ -118,19 +118,27 @@ func (r *Run) each(ctx context.Context, workloads []Workload) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("workload %s: %w", w.Name, err))
 		}
-		// What one workload leaves is no part of the next.
-		err = Wipe(ctx, r.client, r.Etcd.Prefix)
-		if err == nil && r.Own {
-			err = compact(ctx, r.client)
-		}
-		if err == nil {
-			err = claim(ctx, r.client, r.Etcd.Prefix)
-		}
-		if err != nil {
-			return errors.Join(append(errs, fmt.Errorf("cleaning up after workload %s: %w", w.Name, err))...)
+		if err := r.empty(ctx); err != nil {
+			return errors.Join(append(errs, fmt.Errorf("after workload %s: %w", w.Name, err))...)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// empty deletes what was written, so that it is no part of what is measured next.
+func (r *Run) empty(ctx context.Context) error {
+	r.Step("emptying %s", r.Etcd.Prefix)
+	err := Wipe(ctx, r.client, r.Etcd.Prefix)
+	if err == nil && r.Own {
+		err = compact(ctx, r.client)
+	}
+	if err == nil {
+		err = claim(ctx, r.client, r.Etcd.Prefix)
+	}
+	if err != nil {
+		return fmt.Errorf("emptying %s: %w", r.Etcd.Prefix, err)
+	}
+	return nil
 }
 
 // Ledger opens a ledger of its own below the run's prefix, changed by tune where

@@ -29,8 +29,6 @@ var storm = Workload{
 }
 
 const (
-	// stormRounds bounds the rounds: each begins with all that is to be removed.
-	stormRounds = 3
 	// peerBatch is the records of one transaction of the batch peer, and peerRequests
 	// how many of those are under way: as many as removals may be.
 	peerBatch, peerRequests = 60, 4
@@ -46,7 +44,7 @@ func (r *Run) storms(ctx context.Context) error {
 	side := func(name string, ready func(*stormGround, context.Context) (func(), error), act func(*stormGround, context.Context) error) Side {
 		return Side{Name: name, Round: func(ctx context.Context, _ int) (Measured, error) { return r.stormRound(ctx, total, act, ready) }}
 	}
-	rounds, err := r.CompareRounds(ctx, min(r.Sizes.Rounds, stormRounds), "storm", []Param{{"nodes", r.Sizes.Storm}, {"attachments", total}},
+	rounds, err := r.CompareBriefly(ctx, "storm", []Param{{"nodes", r.Sizes.Storm}, {"attachments", total}},
 		side("holdfast", (*stormGround).lead, (*stormGround).vanish),
 		side("batch-delete", (*stormGround).list, (*stormGround).batches),
 		side("polling", (*stormGround).nothing, (*stormGround).poll))
