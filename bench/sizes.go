@@ -41,7 +41,7 @@ var (
 		Records: []int{10_000, 100_000}, Nodes: 1_000, Storm: 200, OnNode: 100, Among: 20_000, Vanish: 20, Watchers: []int{1, 16, 64},
 	}
 	Full = Sizes{
-		Name: "full", Rounds: 5, Round: 3 * time.Second, Callers: []int{1, 4, 16, 64, 256}, Rate: 5_000, Graces: 100_000,
+		Name: "full", Rounds: 5, Round: 2 * time.Second, Callers: []int{1, 8, 64, 256}, Rate: 5_000, Graces: 100_000,
 		Records: []int{10_000, 100_000, 1_000_000}, Nodes: 10_000, Storm: 1_000, OnNode: 100, Among: 100_000, Vanish: 50,
 		Watchers: []int{1, 16, 64, 256},
 	}

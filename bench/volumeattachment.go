@@ -17,7 +17,9 @@ import (
 
 // volumeAttachment compares an attach with what Kubernetes keeps of the same
 // fact: a VolumeAttachment, created through a kube-apiserver, on whatever etcd
-// that has. Both have as many callers, over one connection each.
+// that has. Both have as many callers, over one connection each. An API server that
+// limits how many requests of whoever runs this it changes things for at a time (200
+// by default, none for system:masters) has the others wait.
 var volumeAttachment = Workload{
 	Name:  "volumeattachment",
 	About: "attach beside creating a VolumeAttachment through a kube-apiserver (needs --kubeconfig)",
@@ -29,10 +31,6 @@ var volumeAttachment = Workload{
 		return r.volumeAttachments(ctx)
 	},
 }
-
-// volumeAttachmentCallers stays below the 200 requests that a kube-apiserver
-// changes things for at a time by default; beyond, it would have them wait.
-const volumeAttachmentCallers = 128
 
 func (r *Run) volumeAttachments(ctx context.Context) (err error) {
 	ledger, cluster, err := r.Ledger(ctx, "volumeattachment", nil)
@@ -46,7 +44,7 @@ func (r *Run) volumeAttachments(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, peer.delete(context.WithoutCancel(ctx))) }()
 
-	callers := min(r.Sizes.Callers[len(r.Sizes.Callers)-1], volumeAttachmentCallers)
+	callers := r.mostCallers()
 	var volumes atomic.Int64
 	holdfast := Side{Name: "holdfast", Round: func(ctx context.Context, _ int) (Measured, error) {
 		return Loop(ctx, callers, r.Sizes.Round, 0, func(ctx context.Context, caller, _ int) error {
