@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -52,6 +53,21 @@ func TestCarry_TheCallerGoes(t *testing.T) {
 	<-h.held
 	l.kv = h.KVClient
 	attached(t, c, "pvc-1", "node-1")
+}
+
+// Who has gone before it began is told that nothing was done.
+func TestCarry_TheCallerIsGone(t *testing.T) {
+	l := openLedger(t)
+	c := asCluster(t, l, "a")
+	attached(t, c, "pvc-0", "node-1") // so that nobody waits for a lease
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := c.Attach(ctx, AttachRequest{Volume: "pvc-1", Node: "node-1"})
+	mustBe(t, err, context.Canceled)
+	if errors.Is(err, ErrUnknownOutcome) {
+		t.Errorf("an attach that was never sent: %v", err)
+	}
+	mustHold(t, l, "pvc-1", StateFree)
 }
 
 // What has to wait while a caller sends its own call goes when that is answered.

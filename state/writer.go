@@ -131,6 +131,9 @@ func (w *writer) background(run func(context.Context)) bool {
 // submit sends a call once and waits for its answer. If ctx ends first the call
 // is taken back where it was not sent yet.
 func (w *writer) submit(ctx context.Context, c *call) error {
+	if err := ctx.Err(); err != nil {
+		return err // c.fate is refused: it was never sent
+	}
 	w.mu.Lock()
 	if w.closed {
 		w.mu.Unlock()
