@@ -45,7 +45,7 @@ SOAK_SEED ?= 0
 
 # What a benchmark is told besides, such as --endpoints of an etcd of yours.
 BENCH_FLAGS ?=
-BENCH_DATE  := $(shell date -u +%Y-%m-%d)
+BENCH_DATE  := $(shell date -u +%Y-%m-%d-%H%M)
 
 ETCD_FILES := $(shell find e2e/etcd -name '*.go' -o -name 'go.mod' -o -name 'go.sum' 2>/dev/null)
 # The older minor versions of etcd that Holdfast supports: of each the oldest
@@ -149,9 +149,10 @@ bench-smoke: build ## Every workload of the benchmark once, in under 3 minutes
 bench-full: build kubernetes ## The figures of docs/performance.md, in an hour at most, into bench/results/
 	@cd e2e && $(GO) build -o ../bin/with-apiserver ./apiserver/with
 	@into=.cache/bench/full; rm -rf $$into; \
-	bin/with-apiserver $(KUBERNETES)/kube-apiserver bash -c "bin/holdfast-bench run --size full -o $$into --kubeconfig \$$KUBECONFIG $(BENCH_FLAGS)"; \
+	bin/with-apiserver $(KUBERNETES)/kube-apiserver bash -c "bin/holdfast-bench run --size full -o $$into --kubeconfig \$$KUBECONFIG $(BENCH_FLAGS)" || failed=1; \
 	name=bench/results/$(BENCH_DATE)-$$(git rev-parse --short HEAD); mkdir -p bench/results; \
-	for kind in json txt html; do cp $$into/result.$$kind $$name.$$kind; done; echo "wrote $$name.json, .txt and .html"
+	for kind in json txt html; do cp $$into/result.$$kind $$name.$$kind || exit 1; done; \
+	echo "wrote $$name.json, .txt and .html"; test -z "$$failed"
 
 .PHONY: lint
 lint: bin/golangci-lint ## Formatting, vet, linters, import direction, and the modules' checksums
