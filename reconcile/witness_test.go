@@ -416,6 +416,7 @@ func TestWitness_FilesOfReplicas(t *testing.T) {
 	if len(w.freezes()) != 0 {
 		t.Errorf("frozen: %+v", w.freezes())
 	}
+	r.Stop() // which else may be putting the next one
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 2 {
 		t.Errorf("left over: %v, %v", left, err)
