@@ -215,7 +215,7 @@ func TestWriter_OneOperationAVolume(t *testing.T) {
 	for _, c := range batch {
 		l.writer.mu.Lock()
 		l.writer.waiting = append(l.writer.waiting, c)
-		l.writer.flying = requestsUnderWay
+		l.writer.flying = mostUnderWay
 		l.writer.mu.Unlock()
 	}
 	if got := l.writer.next(); len(got) != 1 {

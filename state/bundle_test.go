@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 )
 
 // together has calls go into one request: each is begun, and when all wait the writer
@@ -147,5 +148,60 @@ func TestTrust(t *testing.T) {
 		if got.learn(c.refused, c.clean); got != c.after {
 			t.Errorf("%+v, %d refused and %d not: %+v, want %+v", c.before, c.refused, c.clean, got, c.after)
 		}
+	}
+}
+
+// Many calls about one volume do not wait for each other's answers, but each goes
+// in a request of its own, of which there are not too many.
+func TestWriter_OneVolumesCallsGoSideBySide(t *testing.T) {
+	l := openLedger(t)
+	c := asCluster(t, l, "a")
+	attached(t, c, "pvc-0", "node-1") // so that nobody waits for a lease
+	const calls = mostUnderWay + 10
+	h := &heldEach{KVClient: l.kv, held: make(chan chan struct{}, 2*calls)}
+	l.kv = h
+	errs := make(chan error, calls)
+	for i := range calls {
+		go func() {
+			_, err := c.Attach(t.Context(), AttachRequest{Volume: "pvc-1", Node: fmt.Sprintf("node-%d", i)})
+			errs <- err
+		}()
+	}
+	var held []chan struct{}
+	for range mostUnderWay {
+		select {
+		case let := <-h.held:
+			held = append(held, let)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%d requests are under way, want %d", len(held), mostUnderWay)
+		}
+	}
+	won, lost := 0, 0
+	go func() {
+		for _, let := range held {
+			close(let)
+		}
+		for let := range h.held {
+			close(let)
+		}
+	}()
+	for range calls {
+		switch err := <-errs; {
+		case err == nil:
+			won++
+		case errors.Is(err, ErrConflict):
+			lost++
+		default:
+			t.Error(err)
+		}
+	}
+	close(h.held)
+	if won != 1 || lost != calls-1 {
+		t.Errorf("%d attaches of one volume succeeded and %d were refused", won, lost)
+	}
+	for left := -1; left != 0; runtime.Gosched() {
+		l.writer.mu.Lock()
+		left = l.writer.flying + len(l.writer.waiting)
+		l.writer.mu.Unlock()
 	}
 }

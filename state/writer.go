@@ -18,8 +18,12 @@ const (
 	// requestOperations bounds the operations of one request. etcd takes 125
 	// nested transactions of three compares each (max-txn-ops 128).
 	requestOperations = 64
-	// requestsUnderWay bounds the requests that wait for an answer at one time.
+	// requestsUnderWay bounds the requests that wait for an answer at one time: so
+	// few that calls gather meanwhile.
 	requestsUnderWay = 4
+	// mostUnderWay bounds them where many calls are about one volume, which no
+	// gathering brings into one request.
+	mostUnderWay = 64
 )
 
 // operation is what one caller asks for: a transaction that is nested in a
@@ -201,7 +205,8 @@ func (w *writer) takenBack() {
 	}
 }
 
-// fly sends requests until no call waits.
+// fly sends requests until no call waits, or more are under way than there should
+// be for long.
 func (w *writer) fly() {
 	defer w.joined.Done()
 	for {
@@ -210,18 +215,34 @@ func (w *writer) fly() {
 			return
 		}
 		w.send(w.ctx, batch)
+		if w.surplus() {
+			return
+		}
 	}
 }
 
-// next takes the oldest waiting call and whatever else may share its request.
+func (w *writer) surplus() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.flying <= requestsUnderWay {
+		return false
+	}
+	w.flying--
+	return true
+}
+
+// next takes the oldest waiting call and whatever else may share its request. What
+// may not for its volume's sake goes in one of its own.
 func (w *writer) next() []*call {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var batch, rest []*call
 	about := make(map[string]bool)
+	crowded := false
 	for _, c := range w.waiting {
 		share := len(batch) == 0 || c.guard == batch[0].guard
 		if about[c.about] {
+			crowded = true
 			c.attempt.asks = true // what goes before it is likely to stand in its way
 		}
 		if !share || len(batch) == requestOperations || about[c.about] {
@@ -235,8 +256,13 @@ func (w *writer) next() []*call {
 		batch = append(batch, c)
 	}
 	w.waiting = rest
-	if batch == nil {
+	switch {
+	case batch == nil:
 		w.flying--
+	case crowded && w.flying < mostUnderWay:
+		w.flying++
+		w.joined.Add(1)
+		go w.fly()
 	}
 	return batch
 }
