@@ -148,7 +148,7 @@ bench-smoke: build ## Every workload of the benchmark once, in under 3 minutes
 .PHONY: bench-full
 bench-full: build kubernetes ## The figures of docs/performance.md, in an hour at most, into bench/results/
 	@cd e2e && $(GO) build -o ../bin/with-apiserver ./apiserver/with
-	@into=.cache/bench/full; rm -rf $$into; \
+	@into=.cache/bench/full; failed=; rm -rf $$into; \
 	bin/with-apiserver $(KUBERNETES)/kube-apiserver bash -c "bin/holdfast-bench run --size full -o $$into --kubeconfig \$$KUBECONFIG $(BENCH_FLAGS)" || failed=1; \
 	name=bench/results/$(BENCH_DATE)-$$(git rev-parse --short HEAD); mkdir -p bench/results; \
 	for kind in json txt html; do cp $$into/result.$$kind $$name.$$kind || exit 1; done; \
