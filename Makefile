@@ -146,7 +146,7 @@ bench-smoke: build ## Every workload of the benchmark once, in under 3 minutes
 	done; echo "the summary is whole"
 
 .PHONY: bench-full
-bench-full: build kubernetes ## The figures of docs/performance.md, in an hour at most, into bench/results/
+bench-full: build kubernetes ## The figures of docs/performance.md, in some twenty minutes, into bench/results/
 	@cd e2e && $(GO) build -o ../bin/with-apiserver ./apiserver/with
 	@into=.cache/bench/full; failed=; rm -rf $$into; \
 	bin/with-apiserver $(KUBERNETES)/kube-apiserver bash -c "bin/holdfast-bench run --size full -o $$into --kubeconfig \$$KUBECONFIG $(BENCH_FLAGS)" || failed=1; \
